@@ -1,0 +1,122 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every Swift target compiles with these; a warning fails the build.
+let house: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .treatAllWarnings(as: .error),
+]
+
+/// A module map over an installed C library; `pkg` is its pkg-config name, `apt` its Debian package.
+func cLibrary(_ name: String, pkg: String, apt: String) -> Target {
+    .systemLibrary(name: name, path: "Shared/C/\(name)", pkgConfig: pkg, providers: [.apt([apt])])
+}
+
+func lastComponent(_ path: String) -> String { String(path.split(separator: "/").last ?? "") }
+
+func module(_ path: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(
+        name: lastComponent(path),
+        dependencies: dependencies,
+        path: path,
+        exclude: documents(path),
+        swiftSettings: house
+    )
+}
+
+/// Documents that sit beside the code they describe.
+func documents(_ path: String) -> [String] { path == "Shared/Wire" ? ["protocol.md"] : [] }
+
+func program(_ path: String, _ dependencies: [Target.Dependency]) -> Target {
+    .executableTarget(
+        name: lastComponent(path),
+        dependencies: dependencies,
+        path: path,
+        swiftSettings: house
+    )
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+    .testTarget(
+        name: name,
+        dependencies: dependencies,
+        path: "Tests/\(name)",
+        resources: resources,
+        swiftSettings: house
+    )
+}
+
+let package = Package(
+    name: "holdfast",
+    products: [
+        .executable(name: "holdfast-agent", targets: ["holdfast-agent"]),
+        .executable(name: "holdfast-coordinator", targets: ["holdfast-coordinator"]),
+    ],
+    targets: [
+        // C libraries, and the calls of Linux that Swift does not import.
+        .target(name: "CLinux", path: "Shared/C/CLinux"),
+        cLibrary("CLibSSH", pkg: "libssh", apt: "libssh-dev"),
+        cLibrary("CLibPQ", pkg: "libpq", apt: "libpq-dev"),
+        cLibrary("CLibCrypto", pkg: "libcrypto", apt: "libssl-dev"),
+        cLibrary("CZstd", pkg: "libzstd", apt: "libzstd-dev"),
+        cLibrary("CLibYAML", pkg: "yaml-0.1", apt: "libyaml-dev"),
+
+        // What both programs need.
+        module("Shared/Posix", ["CLinux"]),
+        module("Shared/JSON"),
+        module("Shared/Arguments", ["Posix", "JSON"]),
+        module("Shared/Configuration", ["Posix", "CLibYAML"]),
+        module("Shared/Immich"),
+        module("Shared/Wire"),
+        module("Shared/SSH", ["Posix", "CLibSSH"]),
+        module("Shared/Repository", ["Posix", "JSON", "CLibCrypto", "CZstd"]),
+        module("Shared/Restore", ["Posix", "Repository"]),
+        module("Shared/Postgres", ["Posix", "CLibPQ"]),
+
+        // The agent: neither libpq, libcrypto nor a repository is linked into it.
+        module("Agent/Capture", ["Posix", "JSON", "Immich", "Wire", "SSH"]),
+        program(
+            "Agent/holdfast-agent",
+            ["Capture", "Arguments", "Configuration", "Posix", "JSON", "SSH", "Wire"]
+        ),
+
+        // The coordinator.
+        module("Coordinator/Catalogue", ["Posix", "JSON", "Postgres"]),
+        module(
+            "Coordinator/Sessions",
+            ["Posix", "JSON", "Immich", "Wire", "SSH", "Repository", "Postgres", "Catalogue"]
+        ),
+        program(
+            "Coordinator/holdfast-coordinator",
+            [
+                "Sessions", "Catalogue", "Restore", "Repository", "Postgres", "SSH", "Wire", "Immich",
+                "Configuration", "Arguments", "JSON", "Posix",
+            ]
+        ),
+
+        // Tests.
+        .target(
+            name: "TestSupport",
+            dependencies: ["Posix", "JSON"],
+            path: "Tests/TestSupport",
+            swiftSettings: house
+        ),
+        tests("PosixTests", ["Posix", "TestSupport"]),
+        tests("JSONTests", ["JSON", "TestSupport"]),
+        tests("ArgumentsTests", ["Arguments", "TestSupport"]),
+        tests("ConfigurationTests", ["Configuration", "TestSupport"]),
+        tests("WireTests", ["Wire", "TestSupport"]),
+        tests("SSHTests", ["SSH", "Posix", "TestSupport"]),
+        tests(
+            "RepositoryTests",
+            ["Repository", "Restore", "JSON", "Posix", "TestSupport"],
+            resources: [.copy("Vectors")]
+        ),
+        tests("CatalogueTests", ["Catalogue", "Postgres", "Posix", "TestSupport"]),
+        tests("CaptureTests", ["Capture", "Immich", "JSON", "Posix", "TestSupport"]),
+        tests("Integration", ["TestSupport", "JSON", "Posix"]),
+    ],
+    swiftLanguageModes: [.v6]
+)

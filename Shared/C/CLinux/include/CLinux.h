@@ -1,0 +1,89 @@
+// The calls of Linux that Swift's Glibc module does not import: GNU-only functions, macros and variadic
+// functions. Only plain integers and pointers appear here, and no system header is included, because a
+// second view of the system headers clashes with Glibc's own.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    CLINUX_O_PATH = 010000000,
+    CLINUX_O_NOATIME = 01000000,
+    CLINUX_AT_EMPTY_PATH = 0x1000,
+};
+
+/// What statx(2) says of an entry; times are nanoseconds since 1970-01-01T00:00:00Z.
+struct clinux_status {
+    uint32_t mode;   // st_mode: type and permission bits
+    uint32_t uid;
+    uint32_t gid;
+    uint32_t links;
+    uint64_t inode;
+    uint64_t device;   // makedev(major, minor) of the file system
+    uint64_t rdev;     // makedev(major, minor) of a device node
+    uint64_t size;     // bytes
+    int64_t mtime;
+    int64_t ctime;
+};
+
+/// statx(2) without following a final symbolic link unless `follow`; an empty name means `directory` itself.
+/// Returns 0, or -1 with errno.
+int clinux_status_at(int directory, const char *name, int follow, struct clinux_status *out);
+
+/// Exit code of a waitpid status, or -1 when a signal ended the child.
+int clinux_exit_code(int status);
+/// Signal that ended the child, or 0.
+int clinux_term_signal(int status);
+
+/// Extended attributes of an open file (fgetxattr(2), flistxattr(2), fsetxattr(2)) and of a path that is not
+/// followed (lgetxattr(2), llistxattr(2), lsetxattr(2)).
+int64_t clinux_fgetxattr(int fd, const char *name, void *value, uint64_t size);
+int64_t clinux_flistxattr(int fd, char *list, uint64_t size);
+int clinux_fsetxattr(int fd, const char *name, const void *value, uint64_t size);
+int64_t clinux_lgetxattr(const char *path, const char *name, void *value, uint64_t size);
+int64_t clinux_llistxattr(const char *path, char *list, uint64_t size);
+int clinux_lsetxattr(const char *path, const char *name, const void *value, uint64_t size);
+
+/// Fills `buffer` from getrandom(2). Returns 0, or -1 with errno.
+int clinux_random(void *buffer, size_t size);
+
+/// Lowest CPU priority (SCHED_IDLE and nice 19) and the idle class of I/O for the calling process.
+/// Returns 0, or -1 with the errno of the first call that failed; the others are tried all the same.
+int clinux_set_idle_priority(void);
+
+/// Free bytes for unprivileged users and the total, of the file system that holds `fd`.
+int clinux_file_system_space(int fd, uint64_t *free_bytes, uint64_t *total_bytes);
+
+/// Number that identifies the type of the file system (statfs(2) f_type), or -1 with errno.
+int64_t clinux_file_system_type(int fd);
+
+/// Asks the kernel to send `signal` to this process when its parent ends (prctl PR_SET_PDEATHSIG).
+int clinux_die_with_parent(int signal);
+
+/// Names the calling thread (at most 15 bytes are kept).
+void clinux_name_thread(const char *name);
+
+/// Tunes a connected TCP socket: keep-alive after `idle` seconds every `interval` seconds, and the user
+/// time-out after which unacknowledged data ends the connection (milliseconds). Returns 0 or -1 with errno.
+int clinux_tcp_liveness(int fd, int idle, int interval, int count, unsigned user_timeout_ms);
+
+/// pipe2(2) with O_CLOEXEC: the read end, then the write end. Returns 0 or -1 with errno.
+int clinux_pipe(int ends[2]);
+
+/// fcntl(2) and ioctl(2) are variadic.
+int clinux_set_close_on_exec(int fd, int on);
+int clinux_set_nonblocking(int fd, int on);
+/// Columns of the terminal `fd`, or 0 when it is none.
+int clinux_terminal_columns(int fd);
+
+/// Starts writing dirty pages of a range without waiting (sync_file_range(2)).
+int clinux_start_writeback(int fd, int64_t offset, int64_t length);
+
+/// The environment of this process (environ(7)).
+char **clinux_environment(void);
+
+/// strerror_r(3), the POSIX one. Returns 0 or an errno.
+int clinux_strerror(int code, char *buffer, size_t size);
+
+uint32_t clinux_major(uint64_t device);
+uint32_t clinux_minor(uint64_t device);
+uint64_t clinux_makedev(uint32_t major, uint32_t minor);

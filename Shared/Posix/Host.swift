@@ -1,0 +1,42 @@
+import CLinux
+import Glibc
+
+/// The machine and this process.
+package enum Host {
+    package static var name: String {
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { buffer in
+            guard let base = buffer.baseAddress, gethostname(base, 255) == 0 else { return "localhost" }
+            buffer[255] = 0
+            return String(cString: base)
+        }
+    }
+
+    /// Changes with every start of the kernel.
+    package static func bootID() -> String {
+        let bytes = (try? Files.read("/proc/sys/kernel/random/boot_id", limit: 4096)) ?? []
+        return String(decoding: bytes, as: UTF8.self).split(separator: "\n").first.map(String.init) ?? ""
+    }
+
+    /// A write to a peer that went away shall be an error (EPIPE), not the end of the process.
+    package static func ignoreBrokenPipes() { signal(SIGPIPE, SIG_IGN) }
+
+    /// Gives way to everything else on the machine: idle CPU and I/O. Best effort.
+    package static func setIdlePriority() { _ = clinux_set_idle_priority() }
+
+    /// Columns of the terminal on `descriptor`; nil when it is none.
+    package static func terminalColumns(_ descriptor: Int32) -> Int? {
+        let columns = Int(clinux_terminal_columns(descriptor))
+        return columns > 0 ? columns : nil
+    }
+}
+
+/// Writes all of `text` to a descriptor with write(2), so that nothing stays in a buffer; errors are dropped.
+package func put(_ text: String, to descriptor: Int32 = STDOUT_FILENO) {
+    var rest = Array(text.utf8)[...]
+    while !rest.isEmpty {
+        let done = rest.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+        if done < 0 && errno == EINTR { continue }
+        if done <= 0 { return }
+        rest = rest.dropFirst(done)
+    }
+}

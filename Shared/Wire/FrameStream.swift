@@ -1,0 +1,118 @@
+/// Bytes in both directions: an SSH channel, or a pair of buffers in a test. Calls block.
+package protocol ByteChannel: AnyObject {
+    /// Reads at least one byte; 0 at the end of the connection.
+    func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int
+    /// Writes all bytes.
+    func write(_ bytes: UnsafeRawBufferPointer) throws
+}
+
+/// Frames over a channel (protocol.md). Small frames are gathered and leave together when the buffer is full, at
+/// `flush`, and before `receive` would block. For one thread at a time.
+package final class FrameStream {
+    private let channel: any ByteChannel
+    private let incoming: UnsafeMutableRawBufferPointer
+    private var start = 0
+    private var end = 0
+    private let outgoing: UnsafeMutableRawBufferPointer
+    private var filled = 0
+    private var writer = ByteWriter()
+
+    private static let header = 5
+
+    package init(_ channel: any ByteChannel) {
+        self.channel = channel
+        incoming = .allocate(byteCount: WireLimit.body + Self.header, alignment: 16)
+        outgoing = .allocate(byteCount: 256 << 10, alignment: 16)
+    }
+
+    deinit {
+        incoming.deallocate()
+        outgoing.deallocate()
+    }
+
+    package func send(_ message: AgentMessage) throws {
+        writer.removeAll()
+        message.encode(to: &writer)
+        try sendBody(type: message.type)
+    }
+
+    package func send(_ message: CoordinatorMessage) throws {
+        writer.removeAll()
+        message.encode(to: &writer)
+        try sendBody(type: message.type)
+    }
+
+    private func sendBody(type: UInt8) throws {
+        try writer.bytes.withUnsafeBytes { try send(type: type, body: $0) }
+    }
+
+    /// Sends a frame whose body is `body`, at most `WireLimit.body` bytes.
+    package func send(type: UInt8, body: UnsafeRawBufferPointer) throws {
+        precondition(body.count <= WireLimit.body, "a frame over the limit")
+        if filled + Self.header > outgoing.count { try flush() }
+        outgoing.storeBytes(of: UInt32(body.count).littleEndian, toByteOffset: filled, as: UInt32.self)
+        outgoing[filled + 4] = type
+        filled += Self.header
+        if filled + body.count <= outgoing.count {
+            UnsafeMutableRawBufferPointer(rebasing: outgoing[filled...]).copyMemory(from: body)
+            filled += body.count
+        } else {
+            try flush()
+            try channel.write(body)
+        }
+    }
+
+    package func flush() throws {
+        guard filled > 0 else { return }
+        let ready = UnsafeRawBufferPointer(rebasing: outgoing[..<filled])
+        filled = 0
+        try channel.write(ready)
+    }
+
+    /// Whether a whole frame has been read already, so that `receive` will not block.
+    package var hasFrame: Bool {
+        guard end - start >= Self.header else { return false }
+        return end - start >= Self.header + length()
+    }
+
+    private func length() -> Int {
+        Int(UInt32(littleEndian: incoming.loadUnaligned(fromByteOffset: start, as: UInt32.self)))
+    }
+
+    /// Waits for the next frame and hands its type and body to `body`; the bytes are valid only there.
+    ///
+    /// - Throws: `WireError.closed`, `.oversize`, the channel's errors, and those of `body`.
+    package func receive<R>(_ body: (UInt8, UnsafeRawBufferPointer) throws -> R) throws -> R {
+        if !hasFrame { try flush() }
+        try fill(Self.header)
+        let length = self.length()
+        let type = incoming[start + 4]
+        guard length <= WireLimit.body else { throw WireError.oversize(type: type, length: length) }
+        try fill(Self.header + length)
+        let first = start + Self.header
+        start = first + length
+        return try body(type, UnsafeRawBufferPointer(rebasing: incoming[first..<first + length]))
+    }
+
+    package func receiveFromCoordinator() throws -> CoordinatorMessage {
+        try receive { try CoordinatorMessage(type: $0, body: $1) }
+    }
+
+    /// Reads until at least `count` bytes lie between `start` and `end`.
+    private func fill(_ count: Int) throws {
+        if start == end {
+            start = 0
+            end = 0
+        }
+        if start + count > incoming.count {
+            incoming.copyMemory(from: UnsafeRawBufferPointer(rebasing: incoming[start..<end]))
+            end -= start
+            start = 0
+        }
+        while end - start < count {
+            let got = try channel.read(into: UnsafeMutableRawBufferPointer(rebasing: incoming[end...]))
+            if got == 0 { throw WireError.closed }
+            end += got
+        }
+    }
+}

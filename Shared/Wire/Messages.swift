@@ -1,0 +1,268 @@
+/// The version both sides must speak.
+package let protocolVersion: UInt16 = 1
+
+/// Limits of protocol.md that both sides keep.
+package enum WireLimit {
+    /// Bytes of one frame's body.
+    package static let body = 1 << 20
+    /// Entries listed but not yet answered.
+    package static let unanswered = 8192
+    /// Files wanted but not yet sent.
+    package static let unsent = 8192
+    package static let entriesPerFolder = 4_000_000
+    package static let depth = 1000
+}
+
+/// What is captured of an Immich host's folders.
+package enum Scope: UInt8, Sendable, CaseIterable {
+    /// What Immich can't make again: upload, library, profile, motion videos, and the markers of all folders.
+    case originals = 0
+    /// All six folders whole.
+    case everything = 1
+
+    package var name: String { self == .originals ? "originals" : "everything" }
+    package init?(name: String) {
+        guard let scope = Scope.allCases.first(where: { $0.name == name }) else { return nil }
+        self = scope
+    }
+}
+
+/// Which of PostgreSQL's programs made a dump, and so what it holds.
+package enum DumpKind: UInt8, Sendable {
+    /// `pg_dump`: one database.
+    case database = 0
+    /// `pg_dumpall`: every database and role.
+    case cluster = 1
+}
+
+/// How the sending of one file ended.
+package struct FileEnd: Equatable, Sendable {
+    package enum Status: UInt8, Sendable {
+        /// Size and times were the same before and after it was read.
+        case stable = 0
+        /// It kept changing; what was sent is how it was read last.
+        case changing = 1
+        /// It was gone when it was to be read.
+        case vanished = 2
+        /// It could not be read; `errno` says why.
+        case unreadable = 3
+    }
+    package var status: Status
+    package var errno: Int32 = 0
+    /// What the file system said after the last read; bytes and nanoseconds since 1970-01-01T00:00:00Z.
+    package var size: UInt64 = 0
+    package var mtime: Int64 = 0
+    package var ctime: Int64 = 0
+    package var inode: UInt64 = 0
+
+    package init(status: Status) { self.status = status }
+}
+
+/// A frame from the agent. `data` is not among them: its bytes are handed on without a copy.
+package enum AgentMessage: Equatable, Sendable {
+    case join(version: UInt16, token: String)
+    case hello(version: UInt16, program: String)
+    case wait
+    case request
+    case dump(name: String, kind: DumpKind, immichVersion: String, postgresVersion: String)
+    case dumpEnd
+    case list(entries: [Entry], last: Bool)
+    case again
+    case fileEnd(FileEnd)
+    case expect(files: UInt64, bytes: UInt64)
+    case folderFailed(errno: Int32)
+    case commit
+    case failed(message: String)
+    case skipped(path: [UInt8], reason: String)
+
+    package static let dataType: UInt8 = 6
+
+    package var type: UInt8 {
+        switch self {
+        case .join: 1
+        case .hello: 2
+        case .wait: 3
+        case .request: 4
+        case .dump: 5
+        case .dumpEnd: 7
+        case .list: 8
+        case .again: 9
+        case .fileEnd: 10
+        case .expect: 11
+        case .folderFailed: 12
+        case .commit: 13
+        case .failed: 14
+        case .skipped: 15
+        }
+    }
+
+    package func encode(to writer: inout ByteWriter) {
+        switch self {
+        case .join(let version, let token):
+            writer.number(version)
+            writer.text(token)
+        case .hello(let version, let program):
+            writer.number(version)
+            writer.text(program)
+        case .wait, .request, .dumpEnd, .again, .commit: break
+        case .dump(let name, let kind, let immichVersion, let postgresVersion):
+            writer.text(name)
+            writer.number(kind.rawValue)
+            writer.text(immichVersion)
+            writer.text(postgresVersion)
+        case .list(let entries, let last):
+            writer.number(UInt8(last ? 1 : 0))
+            writer.number(UInt32(entries.count))
+            for entry in entries { entry.encode(to: &writer) }
+        case .fileEnd(let end):
+            writer.number(end.status.rawValue)
+            writer.number(UInt32(bitPattern: end.errno))
+            writer.number(end.size)
+            writer.number(end.mtime)
+            writer.number(end.ctime)
+            writer.number(end.inode)
+        case .expect(let files, let bytes):
+            writer.number(files)
+            writer.number(bytes)
+        case .folderFailed(let code): writer.number(UInt32(bitPattern: code))
+        case .failed(let message): writer.text(message)
+        case .skipped(let path, let reason):
+            writer.long(path)
+            writer.text(reason)
+        }
+    }
+
+    package init(type: UInt8, body: UnsafeRawBufferPointer) throws(WireError) {
+        var reader = ByteReader(body)
+        switch type {
+        case 1: self = .join(version: try reader.number(), token: try reader.text())
+        case 2: self = .hello(version: try reader.number(), program: try reader.text())
+        case 3: self = .wait
+        case 4: self = .request
+        case 5:
+            let name = try reader.text()
+            guard let kind = DumpKind(rawValue: try reader.number()) else {
+                throw .malformed("unknown kind of dump")
+            }
+            self = .dump(
+                name: name,
+                kind: kind,
+                immichVersion: try reader.text(),
+                postgresVersion: try reader.text()
+            )
+        case 7: self = .dumpEnd
+        case 8:
+            let last = try reader.number(UInt8.self)
+            guard last <= 1 else { throw .malformed("a flag that is neither 0 nor 1") }
+            let count = Int(try reader.number(UInt32.self))
+            var entries: [Entry] = []
+            // The body bounds the count: an entry takes 48 bytes or more.
+            guard count <= body.count / 40 else { throw .malformed("more entries than the body can hold") }
+            entries.reserveCapacity(count)
+            for _ in 0..<count { entries.append(try Entry(from: &reader)) }
+            self = .list(entries: entries, last: last == 1)
+        case 9: self = .again
+        case 10:
+            guard let status = FileEnd.Status(rawValue: try reader.number()) else {
+                throw .malformed("unknown end of a file")
+            }
+            var end = FileEnd(status: status)
+            end.errno = Int32(bitPattern: try reader.number(UInt32.self))
+            end.size = try reader.number()
+            end.mtime = try reader.number()
+            end.ctime = try reader.number()
+            end.inode = try reader.number()
+            self = .fileEnd(end)
+        case 11: self = .expect(files: try reader.number(), bytes: try reader.number())
+        case 12: self = .folderFailed(errno: Int32(bitPattern: try reader.number(UInt32.self)))
+        case 13: self = .commit
+        case 14: self = .failed(message: try reader.text())
+        case 15: self = .skipped(path: try reader.long(), reason: try reader.text())
+        default: throw .malformed("unknown type \(type)")
+        }
+        try reader.end()
+    }
+}
+
+/// A file to send: its place in the answered list, and the byte to start at.
+package struct Wanted: Equatable, Sendable {
+    package var index: UInt32
+    package var offset: UInt64
+    package init(index: UInt32, offset: UInt64) {
+        self.index = index
+        self.offset = offset
+    }
+}
+
+/// A frame from the coordinator.
+package enum CoordinatorMessage: Equatable, Sendable {
+    case joined(host: String)
+    case welcome(version: UInt16, host: String)
+    case capture(run: String, scope: Scope, count: Bool)
+    case busy(message: String)
+    case want([Wanted])
+    case committed(snapshot: String)
+    case abort(message: String)
+    case refused(message: String)
+
+    package var type: UInt8 {
+        switch self {
+        case .joined: 65
+        case .welcome: 66
+        case .capture: 67
+        case .busy: 68
+        case .want: 69
+        case .committed: 70
+        case .abort: 71
+        case .refused: 72
+        }
+    }
+
+    package func encode(to writer: inout ByteWriter) {
+        switch self {
+        case .joined(let host): writer.text(host)
+        case .welcome(let version, let host):
+            writer.number(version)
+            writer.text(host)
+        case .capture(let run, let scope, let count):
+            writer.text(run)
+            writer.number(scope.rawValue)
+            writer.number(UInt8(count ? 1 : 0))
+        case .want(let files):
+            writer.number(UInt32(files.count))
+            for file in files {
+                writer.number(file.index)
+                writer.number(file.offset)
+            }
+        case .committed(let snapshot): writer.text(snapshot)
+        case .busy(let message), .abort(let message), .refused(let message): writer.text(message)
+        }
+    }
+
+    package init(type: UInt8, body: UnsafeRawBufferPointer) throws(WireError) {
+        var reader = ByteReader(body)
+        switch type {
+        case 65: self = .joined(host: try reader.text())
+        case 66: self = .welcome(version: try reader.number(), host: try reader.text())
+        case 67:
+            let run = try reader.text()
+            guard let scope = Scope(rawValue: try reader.number()) else { throw .malformed("unknown scope") }
+            self = .capture(run: run, scope: scope, count: try reader.number(UInt8.self) == 1)
+        case 68: self = .busy(message: try reader.text())
+        case 69:
+            let count = Int(try reader.number(UInt32.self))
+            guard count <= body.count / 12 else { throw .malformed("more files than the body can hold") }
+            var files: [Wanted] = []
+            files.reserveCapacity(count)
+            for _ in 0..<count {
+                files.append(Wanted(index: try reader.number(), offset: try reader.number()))
+            }
+            self = .want(files)
+        case 70: self = .committed(snapshot: try reader.text())
+        case 71: self = .abort(message: try reader.text())
+        case 72: self = .refused(message: try reader.text())
+        default: throw .malformed("unknown type \(type)")
+        }
+        try reader.end()
+    }
+}

@@ -1,0 +1,81 @@
+import CLinux
+import Glibc
+import Posix
+
+/// The session processes of a running `serve`: one per connection, each with a control socket. On it a session
+/// says, a line each, `host ID` once its key is known, `idle` and `working`; `serve` says `work` to wake it.
+struct SessionTable {
+    /// Connections whose key is not known yet, in all and from one address: each lives at most 20 s.
+    static let strangers = 32
+    static let strangersPerAddress = 8
+
+    final class Session {
+        let pid: pid_t
+        let control: Int32
+        let peer: String
+        var host: Int32?
+        var idle = false
+        var partial: [UInt8] = []
+
+        init(pid: pid_t, control: Int32, peer: String) {
+            self.pid = pid
+            self.control = control
+            self.peer = peer
+        }
+        deinit { close(control) }
+    }
+
+    private(set) var sessions: [Session] = []
+
+    /// Whether one more stranger from `peer` may connect.
+    func admits(_ peer: String) -> Bool {
+        let strangers = sessions.filter { $0.host == nil }
+        return strangers.count < Self.strangers
+            && strangers.count(where: { $0.peer == peer }) < Self.strangersPerAddress
+    }
+
+    /// Starts a session process on an accepted socket, which is closed here.
+    mutating func start(socket: consuming FileDescriptor, peer: String, arguments: [String]) throws {
+        let (ours, theirs) = try socketPair()
+        let childEnd = FileDescriptor(owning: theirs)
+        clinux_set_nonblocking(ours, 1)
+        do {
+            // Its own image, also after the file was replaced by an upgrade.
+            let child = try ChildProcess(
+                ["/proc/self/exe", "session"] + arguments, extra: [socket.raw, childEnd.raw])
+            sessions.append(Session(pid: child.pid, control: ours, peer: peer))
+        } catch {
+            close(ours)
+            throw error
+        }
+    }
+
+    /// Reads what the session at `index` says; false when it has ended.
+    func listen(to session: Session) -> Bool {
+        var buffer = [UInt8](repeating: 0, count: 512)
+        let got = read(session.control, &buffer, buffer.count)
+        if got < 0 && (errno == EAGAIN || errno == EINTR) { return true }
+        guard got > 0 else { return false }
+        session.partial.append(contentsOf: buffer[..<got])
+        while let end = session.partial.firstIndex(of: 0x0A) {
+            let words = String(decoding: session.partial[..<end], as: UTF8.self).split(separator: " ")
+            session.partial.removeFirst(end + 1)
+            switch words.first {
+            case "host": session.host = words.dropFirst().first.flatMap { Int32($0) }
+            case "idle": session.idle = true
+            case "working": session.idle = false
+            default: break
+            }
+        }
+        return true
+    }
+
+    mutating func remove(_ session: Session) { sessions.removeAll { $0 === session } }
+
+    /// Wakes every idle session of `host`; the first to claim the run gets it.
+    func wake(host: Int32) {
+        for session in sessions where session.host == host && session.idle { put("work\n", to: session.control) }
+    }
+
+    func signalAll(_ signal: Int32) { for session in sessions { kill(session.pid, signal) } }
+}

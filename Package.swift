@@ -115,7 +115,7 @@ let package = Package(
             resources: [.copy("Vectors")]
         ),
         tests("CatalogueTests", ["Catalogue", "Postgres", "Posix", "TestSupport"]),
-        tests("CaptureTests", ["Capture", "Immich", "JSON", "Posix", "TestSupport"]),
+        tests("CaptureTests", ["Capture", "Immich", "JSON", "Posix", "SSH", "Wire", "TestSupport"]),
         tests("Integration", ["TestSupport", "JSON", "Posix"]),
     ],
     swiftLanguageModes: [.v6]

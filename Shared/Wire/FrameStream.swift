@@ -4,6 +4,8 @@ package protocol ByteChannel: AnyObject {
     func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int
     /// Writes all bytes.
     func write(_ bytes: UnsafeRawBufferPointer) throws
+    /// Whether `read` would return at once (bytes, the end or an error wait); never blocks.
+    func inputWaits() throws -> Bool
 }
 
 /// Frames over a channel (protocol.md). Small frames are gathered and leave together when the buffer is full, at
@@ -73,6 +75,13 @@ package final class FrameStream {
     package var hasFrame: Bool {
         guard end - start >= Self.header else { return false }
         return end - start >= Self.header + length()
+    }
+
+    /// Whether a frame has begun to arrive, so that `receive` will not block for long. Lets a side that sends much
+    /// hear an `abort` between two frames.
+    package func frameWaits() throws -> Bool {
+        if hasFrame { return true }
+        return try channel.inputWaits()
     }
 
     private func length() -> Int {

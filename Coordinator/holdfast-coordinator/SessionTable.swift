@@ -42,7 +42,9 @@ struct SessionTable {
         do {
             // Its own image, also after the file was replaced by an upgrade.
             let child = try ChildProcess(
-                ["/proc/self/exe", "session"] + arguments, extra: [socket.raw, childEnd.raw])
+                ["/proc/self/exe", "session"] + arguments,
+                extra: [socket.raw, childEnd.raw]
+            )
             sessions.append(Session(pid: child.pid, control: ours, peer: peer))
         } catch {
             close(ours)
@@ -74,7 +76,9 @@ struct SessionTable {
 
     /// Wakes every idle session of `host`; the first to claim the run gets it.
     func wake(host: Int32) {
-        for session in sessions where session.host == host && session.idle { put("work\n", to: session.control) }
+        for session in sessions where session.host == host && session.idle {
+            put("work\n", to: session.control)
+        }
     }
 
     func signalAll(_ signal: Int32) { for session in sessions { kill(session.pid, signal) } }

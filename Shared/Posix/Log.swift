@@ -18,7 +18,8 @@ package enum Log {
     /// Writes `message`; control characters in it become spaces, so that it stays one line.
     package static func write(_ level: Level, _ message: String) {
         let line = String(
-            String.UnicodeScalarView(message.unicodeScalars.map { $0.value < 0x20 ? " " : $0 }))
+            String.UnicodeScalarView(message.unicodeScalars.map { $0.value < 0x20 ? " " : $0 })
+        )
         if toJournal {
             put("<\(level.rawValue)>\(line)\n", to: STDERR_FILENO)
         } else {

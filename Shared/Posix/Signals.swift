@@ -5,7 +5,8 @@ package enum Signals {
     /// From now on `signals` do nothing but call `body` with their number, on one thread. Call it on the main
     /// thread before any other is started: the block is inherited by threads, not by `ChildProcess`.
     package static func watch(
-        _ signals: [Int32], _ body: @escaping @Sendable (Int32) -> Void
+        _ signals: [Int32],
+        _ body: @escaping @Sendable (Int32) -> Void
     ) throws(SystemCallError) {
         var set = sigset_t()
         sigemptyset(&set)

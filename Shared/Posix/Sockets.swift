@@ -24,7 +24,8 @@ package struct TCPListener: ~Copyable {
         let socket = FileDescriptor(
             owning: try retryingOnInterrupt("socket", subject) {
                 Glibc.socket(info.pointee.ai_family, kind, 0)
-            })
+            }
+        )
         var on: Int32 = 1
         var off: Int32 = 0
         let size = socklen_t(MemoryLayout<Int32>.size)

@@ -1,0 +1,33 @@
+# Functions that the scripts of deploy/ share; read with `.`, not run.
+
+complain() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
+give_up() {
+    complain "$@"
+    exit 1
+}
+
+# Runs a command as root: directly, or through sudo.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        give_up "this needs root: $* (run it as root, or install sudo and allow $(id -un) to use it)"
+    fi
+}
+
+# Folders with administrators' programs are not in every user's PATH.
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+
+# The newest PostgreSQL installed here: the folder with its initdb, or nothing.
+postgres_programs() {
+    local initdb
+    initdb=$(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null | sort -t / -k 5 -n | tail -n 1)
+    [ -z "$initdb" ] || dirname "$initdb"
+}
+
+require_swift() {
+    command -v swift >/dev/null || give_up "no Swift toolchain in PATH; Swift 6.2 or later is needed," \
+        "see https://www.swift.org/install/linux/ (Debian 12)"
+}

@@ -83,15 +83,17 @@ let package = Package(
         ),
 
         // The coordinator.
-        module("Coordinator/Catalogue", ["Posix", "JSON", "Postgres"]),
+        module("Coordinator/Fleet", ["Configuration", "Wire"]),
+        module("Coordinator/Catalogue", ["Posix", "Fleet", "Postgres"]),
         module(
             "Coordinator/Sessions",
-            ["Posix", "JSON", "Immich", "Wire", "SSH", "Repository", "Postgres", "Catalogue"]
+            ["Posix", "JSON", "Immich", "Wire", "SSH", "Repository", "Postgres", "Catalogue", "Fleet"]
         ),
         program(
             "Coordinator/holdfast-coordinator",
             [
-                "Sessions", "Catalogue", "Restore", "Repository", "Postgres", "SSH", "Wire", "Immich",
+                "Sessions", "Catalogue", "Fleet", "Restore", "Repository", "Postgres", "SSH", "Wire",
+                "Immich",
                 "Configuration", "Arguments", "JSON", "Posix",
             ]
         ),
@@ -106,7 +108,7 @@ let package = Package(
         tests("PosixTests", ["Posix", "TestSupport"]),
         tests("JSONTests", ["JSON", "TestSupport"]),
         tests("ArgumentsTests", ["Arguments", "TestSupport"]),
-        tests("ConfigurationTests", ["Configuration", "TestSupport"]),
+        tests("ConfigurationTests", ["Configuration", "Fleet", "Wire", "TestSupport"]),
         tests("WireTests", ["Wire", "TestSupport"]),
         tests("SSHTests", ["SSH", "Posix", "TestSupport"]),
         tests(
@@ -114,7 +116,7 @@ let package = Package(
             ["Repository", "Restore", "JSON", "Posix", "TestSupport"],
             resources: [.copy("Vectors")]
         ),
-        tests("CatalogueTests", ["Catalogue", "Postgres", "Posix", "TestSupport"]),
+        tests("CatalogueTests", ["Catalogue", "Fleet", "Postgres", "Posix", "TestSupport"]),
         tests("CaptureTests", ["Capture", "Immich", "JSON", "Posix", "SSH", "Wire", "TestSupport"]),
         tests("Integration", ["TestSupport", "JSON", "Posix"]),
     ],

@@ -1,0 +1,43 @@
+/// Sizes and durations as people write them: a number and a unit.
+package enum Units {
+    /// Bytes of `64 MiB`, `1.5GB`, `10 k`: IEC units by 1024, SI units by 1000, a bare letter is IEC as with restic.
+    package static func bytes(_ text: String) -> Int64? {
+        let units: [String: Double] = [
+            "b": 1, "k": 0x1p10, "m": 0x1p20, "g": 0x1p30, "t": 0x1p40, "kib": 0x1p10, "mib": 0x1p20,
+            "gib": 0x1p30, "tib": 0x1p40, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12,
+        ]
+        guard let parts = parts(text), parts.count == 1, let part = parts.first else { return nil }
+        return units[part.unit.lowercased()].flatMap { whole(part.number * $0) }
+    }
+
+    /// Nanoseconds of `90s`, `1h 30m`, `7d`, `2w`.
+    package static func nanoseconds(_ text: String) -> Int64? {
+        let units: [String: Double] = [
+            "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9, "d": 86400e9, "w": 604_800e9,
+        ]
+        guard let parts = parts(text) else { return nil }
+        var total = 0.0
+        for part in parts {
+            guard let unit = units[part.unit] else { return nil }
+            total += part.number * unit
+        }
+        return whole(total)
+    }
+
+    private static func whole(_ value: Double) -> Int64? { value < 0x1p62 ? Int64(value.rounded()) : nil }
+
+    /// `1h 30m` as (1, h), (30, m); nil when it is not numbers and units in turn.
+    private static func parts(_ text: String) -> [(number: Double, unit: String)]? {
+        var result: [(Double, String)] = []
+        var rest = text[...].drop(while: { $0 == " " })
+        while !rest.isEmpty {
+            let number = rest.prefix { $0.isASCII && $0.isNumber || $0 == "." }
+            rest = rest.dropFirst(number.count).drop(while: { $0 == " " })
+            let unit = rest.prefix { $0.isASCII && $0.isLetter }
+            rest = rest.dropFirst(unit.count).drop(while: { $0 == " " })
+            guard let value = Double(number), !unit.isEmpty else { return nil }
+            result.append((value, String(unit)))
+        }
+        return result.isEmpty ? nil : result
+    }
+}

@@ -31,3 +31,17 @@ require_swift() {
     command -v swift >/dev/null || give_up "no Swift toolchain in PATH; Swift 6.2 or later is needed," \
         "see https://www.swift.org/install/linux/ (Debian 12)"
 }
+
+# Where `build_release` leaves the programs.
+release_folder() { printf '%s/.build/release' "$project"; }
+
+# Builds the release programs: Swift's libraries inside, no symbols.
+build_release() {
+    require_swift
+    local product
+    for product in "$@"; do
+        (cd "$project" && swift build -c release --static-swift-stdlib -Xlinker -s --product "$product")
+    done
+}
+
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -56,3 +56,11 @@ private struct Builder {
         }
     }
 }
+
+extension JSONScanner {
+    /// Takes any value and builds it.
+    package mutating func value() throws(JSONError) -> JSON {
+        var builder = Builder()
+        return try builder.value(&self)
+    }
+}

@@ -122,10 +122,11 @@ private func padded(_ value: Int, _ width: Int) -> String {
 }
 
 /// Proleptic Gregorian calendar in UTC (algorithms for days and civil dates by era of 400 years).
-private struct Civil {
-    var year, month, day, hour, minute, second: Int
+package struct Civil {
+    package var year, month, day, hour, minute, second: Int
 
-    init(_ seconds: Int) {
+    /// - Parameter seconds: Since 1970-01-01T00:00:00Z.
+    package init(_ seconds: Int) {
         let days = Int((Double(seconds) / 86400).rounded(.down))
         let rest = seconds - days * 86400
         let shifted = days + 719_468
@@ -142,7 +143,8 @@ private struct Civil {
         second = rest % 60
     }
 
-    static func days(year: Int, month: Int, day: Int) -> Int {
+    /// Days since 1970-01-01.
+    package static func days(year: Int, month: Int, day: Int) -> Int {
         let shifted = month <= 2 ? year - 1 : year
         let era = (shifted >= 0 ? shifted : shifted - 399) / 400
         let yearOfEra = shifted - era * 400

@@ -1,0 +1,33 @@
+import JSON
+import Repository
+import Testing
+
+struct SnapshotFormat {
+    @Test(arguments: Vectors.repositories)
+    func `snapshots of stock restic are written back as they were`(_ name: String) throws {
+        for vector in try #require(try Vectors.repository(name)["snapshots"]?.array) {
+            let text = try #require(vector["json"]?.string)
+            #expect(
+                String(decoding: try Snapshot(parsing: Array(text.utf8)).encoded(), as: UTF8.self) == text
+            )
+        }
+    }
+
+    @Test func `fields may be missing or null but not of another kind`() throws {
+        let tree = String(repeating: "ab", count: 32)
+        let least = try Snapshot(
+            parsing: Array(#"{"time":"2024-02-03T04:05:06Z","tree":"\#(tree)","tags":null}"#.utf8)
+        )
+        #expect(least.tree.hex == tree && least.tags.isEmpty && least.summary == nil)
+        for text in [
+            "", "[]", "{}", #"{"tree":"\#(tree)"}"#, #"{"time":"2024-02-03T04:05:06Z"}"#,
+            #"{"time":"2024-02-03 04:05:06Z","tree":"\#(tree)"}"#,
+            #"{"time":"2024-02-03T04:05:06Z","tree":"ab"}"#,
+            #"{"time":"2024-02-03T04:05:06Z","tree":"\#(tree)","uid":1.5}"#,
+            #"{"time":"2024-02-03T04:05:06Z","tree":"\#(tree)","tags":["a",1]}"#,
+            #"{"time":"2024-02-03T04:05:06Z","tree":"\#(tree)","summary":{"files_new":1.5}}"#,
+        ] {
+            #expect(throws: RepositoryError.self) { try Snapshot(parsing: Array(text.utf8)) }
+        }
+    }
+}

@@ -115,6 +115,11 @@ package struct FileDescriptor: ~Copyable, Sendable {
         _ = try retryingOnInterrupt("fdatasync") { fdatasync(raw) }
     }
 
+    /// Starts writing dirty pages of a range (bytes) without waiting for it; a hint, errors are dropped.
+    package func startWriteback(at offset: Int64, count: Int64) {
+        _ = clinux_start_writeback(raw, offset, count)
+    }
+
     package func status() throws(SystemCallError) -> FileStatus { try FileStatus(at: raw, []) }
 
     package func duplicate() throws(SystemCallError) -> FileDescriptor {

@@ -153,3 +153,23 @@ extension Repository {
         return index
     }
 }
+
+extension Repository {
+    /// Lists packs, which are durable, in as few files as the bound allows; all blobs of a pack in one file.
+    /// - Returns: The number of files.
+    func writeIndex(_ packs: [(id: BlobID, blobs: [PackedBlob])]) throws -> Int {
+        var files = 0
+        var rest = packs[...]
+        while !rest.isEmpty {
+            var blobs = 0
+            let part = rest.prefix { pack in
+                defer { blobs += pack.blobs.count }
+                return blobs == 0 || blobs + pack.blobs.count <= IndexFile.mostBlobs
+            }
+            _ = try write(IndexFile.encode(Array(part)), to: .index)
+            files += 1
+            rest = rest.dropFirst(part.count)
+        }
+        return files
+    }
+}

@@ -1,0 +1,280 @@
+import Glibc
+import Posix
+
+/// Stores blobs: each only once in the repository, in packs of data or of trees, and lists them in index files.
+///
+/// For the holder of the host's run lock, on one thread. A pack gets its name once it is whole and synced, and
+/// an index file lists it after that, so whatever ends the process leaves at worst temporary files and packs
+/// that no index lists yet; `removeLeftovers` and `adoptOrphanPacks` take care of both. To keep those few in
+/// a long run, an index file is written every five minutes and every 50,000 blobs.
+///
+/// After an error the writer removes its temporary files and refuses everything else.
+package final class BlobWriter {
+    /// What was done since the writer was made.
+    package struct Figures: Equatable, Sendable {
+        package var dataBlobs = 0
+        package var treeBlobs = 0
+        /// Bytes of the new blobs themselves.
+        package var plainBytes: Int64 = 0
+        /// Bytes that they take in their packs.
+        package var storedBytes: Int64 = 0
+        /// Blobs that were there already, and their bytes.
+        package var knownBlobs = 0
+        package var knownBytes: Int64 = 0
+        package var packs = 0
+        package var indexFiles = 0
+        /// Calls of fsync(2), of files and of folders.
+        package var syncs = 0
+    }
+
+    package private(set) var figures = Figures()
+    /// Everything that the repository holds, with what this writer has put into closed packs.
+    package private(set) var index: BlobIndex
+
+    private let repository: Repository
+    private let sealer: Sealer
+    private let hasher: SHA256Hasher
+    private let compressor: ZstdCompressor
+    private let decompressor: ZstdDecompressor
+    private let compressed = Scratch()
+    private let check = Scratch()
+
+    /// The open packs: data, trees.
+    private var open: [PackFile?] = [nil, nil]
+    private var inOpenPacks: Set<PackedKey> = []
+    /// The pack that is being synced while the next is filled.
+    private var finishing: Thread?
+    /// Closed packs that no index file lists, and the folders that hold them and are not synced.
+    private var unlisted: [(id: BlobID, blobs: [PackedBlob])] = []
+    private var unlistedBlobs = 0
+    private var unlistedSince: Int64 = 0
+    private var unsyncedFolders: Set<String> = []
+    private var closed = false
+
+    private struct PackedKey: Hashable {
+        let id: BlobID
+        let kind: BlobKind
+    }
+
+    /// Bytes at which a pack is closed.
+    private static let target = [64 << 20, 16 << 20]
+    private static let mostBlobsPerPack = 40_000
+    private static let listAfter: Int64 = 300 * 1_000_000_000
+
+    /// - Parameter index: All index files of the repository, loaded after the run lock was taken.
+    package init(_ repository: Repository, _ index: BlobIndex) throws {
+        self.repository = repository
+        self.index = index
+        sealer = try Sealer(repository.master)
+        hasher = try SHA256Hasher()
+        compressor = try ZstdCompressor()
+        decompressor = try ZstdDecompressor()
+    }
+    deinit { abandon() }
+
+    /// Whether the repository holds a blob, or will with the next `flush`.
+    package func contains(_ id: BlobID, _ kind: BlobKind) -> Bool {
+        index.contains(id, kind) || inOpenPacks.contains(PackedKey(id: id, kind: kind))
+    }
+
+    /// Stores `bytes` unless they are there.
+    /// - Throws: `blobTooLarge`, `verification`, `writerClosed`, `SystemCallError` (a full disk is ENOSPC).
+    package func add(_ bytes: UnsafeRawBufferPointer, _ kind: BlobKind, _ compression: Compression = .probe)
+        throws -> BlobID
+    {
+        if closed { throw RepositoryError.writerClosed }
+        guard bytes.count <= BlobLimits.plain else {
+            throw RepositoryError.blobTooLarge(bytes: bytes.count)
+        }
+        let id = try hasher.hash(bytes)
+        if contains(id, kind) {
+            figures.knownBlobs += 1
+            figures.knownBytes += Int64(bytes.count)
+            return id
+        }
+        do { try store(bytes, id, kind, compression) } catch {
+            abandon()
+            throw error
+        }
+        return id
+    }
+
+    package func add(_ bytes: [UInt8], _ kind: BlobKind, _ compression: Compression = .probe) throws -> BlobID
+    {
+        try bytes.withUnsafeBytes { try add($0, kind, compression) }
+    }
+
+    private func store(
+        _ bytes: UnsafeRawBufferPointer,
+        _ id: BlobID,
+        _ kind: BlobKind,
+        _ compression: Compression
+    ) throws {
+        // Stock prune rewrites trees that are not compressed, each time.
+        let small = try compress(bytes, kind == .tree ? .always : compression, keepAnyGain: kind == .tree)
+        let text = small ?? bytes
+        let pack = try open[Int(kind.rawValue)] ?? PackFile(repository, kind)
+        open[Int(kind.rawValue)] = pack
+        let size = text.count + Sealer.overhead
+        try pack.append(id, stored: size, uncompressed: small == nil ? 0 : bytes.count) { target in
+            _ = try sealer.seal(text, into: target)
+            if kind == .tree {
+                try verify(UnsafeRawBufferPointer(target), holds: bytes, compressed: small != nil)
+            }
+        }
+        inOpenPacks.insert(PackedKey(id: id, kind: kind))
+        if kind == .data { figures.dataBlobs += 1 } else { figures.treeBlobs += 1 }
+        figures.plainBytes += Int64(bytes.count)
+        figures.storedBytes += Int64(size)
+        if pack.body >= Self.target[Int(kind.rawValue)] || pack.blobs.count >= Self.mostBlobsPerPack {
+            try close(pack)
+            try listIfDue()
+        }
+    }
+
+    /// The compressed bytes, verified and valid until the next call; nil when the blob is to be stored as it is.
+    private func compress(
+        _ bytes: UnsafeRawBufferPointer,
+        _ compression: Compression,
+        keepAnyGain: Bool
+    ) throws -> UnsafeRawBufferPointer? {
+        // A length of zero means "not compressed" in the format, so an empty blob never is.
+        if bytes.isEmpty { return nil }
+        switch compression {
+        case .never: return nil
+        case .always: break
+        case .probe:
+            if Compressibility.looksCompressed(bytes) { return nil }
+            if bytes.count > 256 << 10, try !pays(bytes) { return nil }
+        }
+        // Output beyond what is worth it ends the compression early.
+        let worth = keepAnyGain ? ZstdCompressor.bound(bytes.count) : bytes.count - bytes.count / 32 - 1
+        guard worth > 0 else { return nil }
+        let room = compressed.room(worth)
+        guard let size = try compressor.compress(bytes, into: room) else { return nil }
+        let result = UnsafeRawBufferPointer(rebasing: room[..<size])
+        let again = check.room(bytes.count)
+        do { try decompressor.decompress(result, filling: again) } catch {
+            throw RepositoryError.verification("\(error.reason)")
+        }
+        guard sameBytes(UnsafeRawBufferPointer(again), bytes) else {
+            throw RepositoryError.verification("a compressed blob of \(bytes.count) bytes")
+        }
+        return result
+    }
+
+    /// Tries a fast level on 64 KiB from the middle.
+    private func pays(_ bytes: UnsafeRawBufferPointer) throws -> Bool {
+        let size = 64 << 10
+        let start = (bytes.count - size) / 2
+        let sample = UnsafeRawBufferPointer(rebasing: bytes[start..<start + size])
+        return try compressor.compress(sample, into: compressed.room(size - size / 20), level: -1) != nil
+    }
+
+    private func verify(
+        _ sealed: UnsafeRawBufferPointer,
+        holds bytes: UnsafeRawBufferPointer,
+        compressed: Bool
+    )
+        throws
+    {
+        func failed() -> RepositoryError { .verification("a tree of \(bytes.count) bytes") }
+        let target = check.room(sealed.count - Sealer.overhead)
+        guard try sealer.open(sealed, into: target) != nil else { throw failed() }
+        guard compressed else {
+            guard sameBytes(UnsafeRawBufferPointer(target), bytes) else { throw failed() }
+            return
+        }
+        let plain = try decompressor.decompress(UnsafeRawBufferPointer(target), limit: bytes.count)
+        guard plain.withUnsafeBytes({ sameBytes($0, bytes) }) else { throw failed() }
+    }
+
+    // MARK: Packs
+
+    private func close(_ pack: PackFile) throws {
+        // The one before has been syncing while this one was filled.
+        try awaitFinishing()
+        let (id, descriptor) = try pack.close(sealer)
+        let final = repository.packPath(id)
+        let folder = Files.parent(final)
+        let temporary = pack.temporary
+        if !unsyncedFolders.contains(folder) { try Files.makeDirectories(folder) }
+        do {
+            finishing = try Thread("pack") {
+                let file = FileDescriptor(owning: descriptor)
+                do throws(SystemCallError) {
+                    try file.sync()
+                    try file.close()
+                    try Files.rename(temporary, to: final)
+                } catch {
+                    unlink(temporary)
+                    throw SystemCallError(error.call, errno: error.code, error.subject ?? final)
+                }
+            }
+        } catch {
+            _ = Glibc.close(descriptor)
+            throw error
+        }
+        open[Int(pack.kind.rawValue)] = nil
+        for blob in pack.blobs { inOpenPacks.remove(PackedKey(id: blob.id, kind: blob.kind)) }
+        index.add(pack: id, pack.blobs)
+        if unlisted.isEmpty { unlistedSince = Time.monotonic() }
+        unlisted.append((id, pack.blobs))
+        unlistedBlobs += pack.blobs.count
+        unsyncedFolders.insert(folder)
+        figures.packs += 1
+        figures.syncs += 1
+    }
+
+    private func awaitFinishing() throws {
+        if let thread = finishing.take() { try thread.join() }
+    }
+
+    private func listIfDue() throws {
+        if unlistedBlobs >= IndexFile.mostBlobs || Time.monotonic() - unlistedSince >= Self.listAfter {
+            try list()
+        }
+    }
+
+    /// Syncs the folders of the closed packs, then lists the packs in index files.
+    private func list() throws {
+        try awaitFinishing()
+        for folder in unsyncedFolders {
+            try Files.syncDirectory(folder)
+            figures.syncs += 1
+        }
+        unsyncedFolders = []
+        let files = try repository.writeIndex(unlisted)
+        figures.indexFiles += files
+        figures.syncs += 2 * files
+        unlisted = []
+        unlistedBlobs = 0
+    }
+
+    /// Makes everything added so far durable and listed: packs, then index. A snapshot may name it after that.
+    package func flush() throws {
+        if closed { throw RepositoryError.writerClosed }
+        do {
+            for pack in open { if let pack { try close(pack) } }
+            try list()
+        } catch {
+            abandon()
+            throw error
+        }
+    }
+
+    /// Stops and removes the temporary files. Packs that were closed before stay, for `adoptOrphanPacks`.
+    package func abandon() {
+        closed = true
+        try? awaitFinishing()
+        for pack in open { pack?.discard() }
+        open = [nil, nil]
+        inOpenPacks = []
+    }
+}
+
+private func sameBytes(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Bool {
+    guard left.count == right.count else { return false }
+    guard let left = left.baseAddress, let other = right.baseAddress else { return true }
+    return memcmp(left, other, right.count) == 0
+}

@@ -1,0 +1,84 @@
+import Glibc
+import Posix
+
+/// What a killed run left behind. Only the holder of the host's run lock calls these, before it writes.
+extension Repository {
+    /// Removes temporary files of ours (of packs, snapshots, index files, keys and locks) that were last written
+    /// before `time`; younger ones may belong to another process of ours that is adding a key or a lock.
+    /// - Parameter time: When the run lock was taken, nanoseconds since 1970-01-01T00:00:00Z.
+    /// - Returns: The paths that were removed.
+    package func removeLeftovers(before time: Int64) throws -> [String] {
+        let mark = Array(Self.temporaryMark.utf8)
+        var removed: [String] = []
+        for folder in Folder.allCases.map(\.rawValue) + ["data"] {
+            let folder = "\(path)/\(folder)"
+            guard Files.exists(folder) else { continue }
+            for name in try Directory.names(folder) where name.firstRange(of: mark) != nil {
+                let file = "\(folder)/\(String(decoding: name, as: UTF8.self))"
+                do throws(SystemCallError) {
+                    guard try FileStatus(path: file, follow: false).mtime < time else { continue }
+                } catch {
+                    if error.code == ENOENT { continue }
+                    throw error
+                }
+                try Files.remove(file)
+                removed.append(file)
+            }
+        }
+        return removed
+    }
+
+    /// What became of packs that no index listed.
+    package struct Adoption: Sendable {
+        /// Packs that are listed now.
+        package var adopted: [BlobID] = []
+        /// Packs that failed and lie in `holdfast/aside` now, with the reason.
+        package var aside: [DamagedCopy] = []
+    }
+
+    /// Verifies packs under final names that no index lists (their hash, header and every blob) and lists them,
+    /// so that what a killed run stored is used by the next. One that fails is set aside.
+    ///
+    /// It reads each such pack in full; the writer lists packs every five minutes, which bounds them.
+    /// - Parameter index: All index files, loaded by the caller; what is adopted is added.
+    package func adoptOrphanPacks(into index: inout BlobIndex) throws -> Adoption {
+        var result = Adoption()
+        let orphans = try listPacks().filter { !index.contains(pack: $0) }
+        if orphans.isEmpty { return result }
+        let reader = try BlobReader(self, index)
+        var found: [(id: BlobID, blobs: [PackedBlob])] = []
+        for pack in orphans {
+            do {
+                found.append((pack, try reader.verify(pack: pack)))
+            } catch let damage as DamagedCopy {
+                try setAside("data/\(pack.hex.prefix(2))/\(pack)")
+                result.aside.append(damage)
+            }
+        }
+        for folder in Set(found.map { Files.parent(packPath($0.id)) }) { try Files.syncDirectory(folder) }
+        _ = try writeIndex(found)
+        for pack in found {
+            index.add(pack: pack.id, pack.blobs)
+            result.adopted.append(pack.id)
+        }
+        return result
+    }
+
+    /// Moves a file, named from the repository's folder, to `holdfast/aside`, where nothing reads it.
+    /// - Returns: Where it is now.
+    @discardableResult
+    package func setAside(_ file: String) throws -> String {
+        let aside = "\(path)/holdfast/aside"
+        try Files.makeDirectories(aside)
+        let name = file.split(separator: "/").joined(separator: "-")
+        let target = "\(aside)/\(Time.compact(Time.now()))-\(randomHex(4))-\(name)"
+        try Files.rename("\(path)/\(file)", to: target)
+        try Files.syncDirectory(aside)
+        try Files.syncDirectory(Files.parent("\(path)/\(file)"))
+        return target
+    }
+
+    /// Sets a snapshot aside that is not to be used.
+    @discardableResult
+    package func setAside(snapshot id: BlobID) throws -> String { try setAside("snapshots/\(id)") }
+}

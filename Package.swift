@@ -105,6 +105,12 @@ let package = Package(
             path: "Tests/TestSupport",
             swiftSettings: house
         ),
+        .executableTarget(
+            name: "holdfast-benchmark",
+            dependencies: ["Arguments", "JSON", "Posix"],
+            path: "Tests/Benchmarks",
+            swiftSettings: house
+        ),
         tests("PosixTests", ["Posix", "TestSupport"]),
         tests("JSONTests", ["JSON", "TestSupport"]),
         tests("ArgumentsTests", ["Arguments", "TestSupport"]),

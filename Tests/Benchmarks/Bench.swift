@@ -1,0 +1,150 @@
+import Arguments
+import Glibc
+import JSON
+import Posix
+
+/// The whole run: libraries, servers, tools, rounds.
+struct Bench {
+    let settings: Settings
+    private let folder: String
+
+    init(_ settings: Settings) throws {
+        self.settings = settings
+        folder = settings.folder ?? "/tmp/holdfast-benchmark-\(randomHex(4))"
+        try Files.makeDirectories(folder)
+    }
+
+    func execute() throws -> Report {
+        defer { if settings.folder == nil { try? Files.removeTree(folder) } }
+        var report = Report()
+        say("making the libraries")
+        let empty = try Library("empty", in: "\(folder)/vm")
+        var photos = try Library("photos", in: "\(folder)/vm")
+        let seed = UInt64(settings.seed)
+        try photos.add(
+            settings.photos,
+            average: settings.bytes / max(1, settings.photos),
+            kind: "upload",
+            seed: seed
+        )
+        try photos.add(settings.thumbnails, average: 30_000, kind: "thumbs", seed: seed &+ 1)
+        var many = try Library("many", in: "\(folder)/vm")
+        try many.add(settings.files, average: 2_000, kind: "thumbs", seed: seed &+ 2)
+
+        let server = try SSHServer(folder: "\(folder)/ssh")
+        defer { server.stop() }
+        var tools: [any Tool] = []
+        defer { for tool in tools { tool.stop() } }
+        for name in settings.only {
+            switch name {
+            case "rsync": tools.append(try Rsync(server: server, folder: "\(folder)/rsync"))
+            case "restic": tools.append(try Restic(server: server, folder: "\(folder)/restic"))
+            case "borg": tools.append(try Borg(server: server, folder: "\(folder)/borg"))
+            case "holdfast":
+                tools.append(try Holdfast(settings, server: server, folder: "\(folder)/holdfast"))
+            default:
+                throw CommandFailed(
+                    description: "--only knows rsync, restic, borg and holdfast, not `\(name)`"
+                )
+            }
+        }
+        for round in 0..<settings.rounds {
+            // Another one goes first each time.
+            let turn = tools.indices.map { tools[($0 + round) % tools.count] }
+            for tool in turn {
+                say("round \(round + 1): \(tool.name)")
+                try cover(tool, empty: empty, photos: photos, many: many, into: &report)
+            }
+        }
+        for tool in tools { if let holdfast = tool as? Holdfast { try holdfast.dumpAlone(into: &report) } }
+        describe(&report, photos: photos, many: many, tools: tools)
+        if settings.syncs {
+            for tool in tools {
+                say("syncs: \(tool.name)")
+                try tool.prepare(photos)
+                let counts = try countSyncs(below: tool.nasProcesses(), log: "\(folder)/syncs") {
+                    _ = try tool.backUp(photos)
+                }
+                let said = counts.map { "\(Human.count($0.count)) \($0.call)" }.joined(separator: ", ")
+                report.notes.append(
+                    "synced on the NAS in `first, photos` by \(tool.name): \(said.isEmpty ? "nothing" : said)"
+                )
+            }
+        }
+        return report
+    }
+
+    private func cover(
+        _ tool: any Tool,
+        empty: Library,
+        photos: Library,
+        many: Library,
+        into report: inout Report
+    ) throws {
+        try tool.prepare(empty)
+        report.add("connect, open", tool.name, try tool.open(empty))
+        report.add("first, six markers only", tool.name, try tool.backUp(empty), stored: tool.stored(empty))
+
+        try tool.prepare(photos)
+        let cost = try tool.backUp(photos)
+        report.add("first, photos", tool.name, cost, bytes: photos.bytes, stored: tool.stored(photos))
+        report.add("nothing changed, photos", tool.name, try tool.backUp(photos))
+        let target = "\(folder)/restored"
+        try? Files.removeTree(target)
+        try Files.makeDirectories(target)
+        for (part, cost) in try tool.restore(photos, to: target) {
+            let name = part.isEmpty ? tool.name : "\(tool.name): \(part)"
+            report.add("restore, photos", name, cost, bytes: photos.bytes)
+        }
+        try compare(photos, with: target, tool: tool.name)
+        try? Files.removeTree(target)
+
+        try tool.prepare(many)
+        report.add(
+            "first, small files",
+            tool.name,
+            try tool.backUp(many),
+            bytes: many.bytes,
+            stored: tool.stored(many)
+        )
+        report.add("nothing changed, small files", tool.name, try tool.backUp(many))
+    }
+
+    /// A restore that lost something would be fast. Tools put the tree at different depths: the folder that has
+    /// `upload/.immich` is taken for the root.
+    private func compare(_ library: Library, with target: String, tool: String) throws {
+        let markers = try run(["find", target, "-path", "*/upload/.immich"]).split(separator: "\n")
+        guard let marker = markers.first else {
+            throw CommandFailed(description: "\(tool) restored nothing into \(target)")
+        }
+        let found = Files.parent(Files.parent(String(marker)))
+        let result = try ChildProcess.run(["diff", "-r", "-q", "\(library.folder)/upload", "\(found)/upload"])
+        guard result.end == .exit(0) else {
+            throw CommandFailed(
+                description: "what \(tool) restored differs from its source: "
+                    + String(decoding: result.output.prefix(500), as: UTF8.self)
+            )
+        }
+    }
+
+    private func describe(_ report: inout Report, photos: Library, many: Library, tools: [any Tool]) {
+        report.facts = [
+            ("photos_files", JSON(photos.files)), ("photos_bytes", JSON(photos.bytes)),
+            ("small_files", JSON(many.files)), ("small_bytes", JSON(many.bytes)),
+            ("seed", JSON(settings.seed)),
+            ("rounds", JSON(settings.rounds)), ("cores", JSON(Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))),
+        ]
+        report.notes = [
+            "photos: \(Human.count(settings.photos)) originals and \(Human.count(settings.thumbnails)) thumbnails,"
+                + " \(Human.bytes(photos.bytes)); small files: \(Human.count(many.files)), \(Human.bytes(many.bytes));"
+                + " seed \(settings.seed); \(settings.rounds) round(s), the median by wall time",
+            "VM: the end with the photos. NAS: the end that keeps the backup. Both are this machine, with"
+                + " \(sysconf(Int32(_SC_NPROCESSORS_ONLN))) cores; SSH on loopback with aes128-gcm",
+            "peak: the resident sets of all processes of an end together, looked at every 50 ms",
+            "sources are in the page cache; everything dirty is written out before each run",
+        ]
+        report.notes += tools.map { "\($0.name): \($0.note)" }
+    }
+
+    private func say(_ text: String) { put("\(text)\n", to: STDERR_FILENO) }
+}

@@ -110,6 +110,15 @@ package struct FileDescriptor: ~Copyable, Sendable {
         }
     }
 
+    /// Whether the byte at `offset` is in memory already; nil when the file system can't tell.
+    package func isCached(at offset: Int64) -> Bool? {
+        switch clinux_is_cached(raw, offset) {
+        case 1: true
+        case 0: false
+        default: nil
+        }
+    }
+
     package func sync() throws(SystemCallError) { _ = try retryingOnInterrupt("fsync") { fsync(raw) } }
     package func syncData() throws(SystemCallError) {
         _ = try retryingOnInterrupt("fdatasync") { fdatasync(raw) }

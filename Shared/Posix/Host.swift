@@ -23,6 +23,16 @@ package enum Host {
     /// Gives way to everything else on the machine: idle CPU and I/O. Best effort.
     package static func setIdlePriority() { _ = clinux_set_idle_priority() }
 
+    /// Runs `body` with the rights to files of user `uid`, on this thread alone; needs root.
+    package static func reachingFiles<R>(asUser uid: UInt32, _ body: () throws -> R) rethrows -> R {
+        clinux_reach_files_as(uid)
+        defer { clinux_reach_files_as(geteuid()) }
+        return try body()
+    }
+
+    /// Lifts the soft limit of open files to the hard one; best effort.
+    package static func raiseDescriptorLimit() { _ = clinux_raise_descriptor_limit() }
+
     /// Columns of the terminal on `descriptor`; nil when it is none.
     package static func terminalColumns(_ descriptor: Int32) -> Int? {
         let columns = Int(clinux_terminal_columns(descriptor))

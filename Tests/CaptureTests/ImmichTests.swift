@@ -97,7 +97,7 @@ struct DumpTailTests {
             "--\n-- PostgreSQL database cluster dump\n--\n\(whole)--\n-- PostgreSQL database cluster dump complete\n--\n\n"
         #expect(problem(cluster, .cluster) == nil)
         #expect(problem(whole, .cluster) == .noOpening(.cluster))
-        let cut = String(cluster.prefix(cluster.count - 60))
+        let cut = String(cluster.prefix(cluster.count - 52))
         #expect(
             problem(cut, .cluster)
                 == .noClosing(.cluster, lastLine: "-- PostgreSQL database dump complete")

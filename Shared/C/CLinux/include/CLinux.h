@@ -78,6 +78,16 @@ int clinux_terminal_columns(int fd);
 /// Starts writing dirty pages of a range without waiting (sync_file_range(2)).
 int clinux_start_writeback(int fd, int64_t offset, int64_t length);
 
+/// Whether the byte at `offset` is in the page cache, so that reading it costs no I/O (preadv2(2) with RWF_NOWAIT).
+/// 1 yes, 0 no, -1 the file system can't tell.
+int clinux_is_cached(int fd, int64_t offset);
+
+/// Lets the calling thread, and no other, reach files with the rights of user `uid` (setfsuid(2)).
+void clinux_reach_files_as(uint32_t uid);
+
+/// Lifts the soft limit of open descriptors to the hard one. Returns the limit, or -1 with errno.
+int64_t clinux_raise_descriptor_limit(void);
+
 /// The environment of this process (environ(7)).
 char **clinux_environment(void);
 

@@ -22,6 +22,8 @@ package enum RepositoryError: Error, Equatable {
     case verification(String)
     /// Another process holds a lock file that excludes ours.
     case locked(path: String, by: LockFile)
+    /// Our lock file is gone: somebody removed it, and an exclusive client may be at work.
+    case lockLost(path: String)
     /// A lock file that cannot be read stops everybody.
     case unreadableLock(path: String, file: String, reason: String)
     /// The writer failed before and takes nothing more.
@@ -66,7 +68,12 @@ extension RepositoryError: CustomStringConvertible {
             "what was about to be stored does not read back as it was (\(reason)); "
                 + "suspect this machine's memory. Nothing was published"
         case .locked(let path, let holder):
-            "the repository \(path) is locked: \(holder)"
+            "the repository \(path) is locked \(holder)"
+                + (holder.owner == nil && holder.isStale()
+                    ? "; that lock is stale: when the process is gone, remove it with: restic -r \(path) unlock"
+                    : "")
+        case .lockLost(let path):
+            "our lock file in \(path)/locks was removed by somebody; the work stops before it can do harm"
         case .unreadableLock(let path, let file, let reason):
             "the lock file \(file) cannot be read (\(reason)), which stops every client; when nothing uses the "
                 + "repository, remove it with: restic -r \(path) unlock --remove-all"

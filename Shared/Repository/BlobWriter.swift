@@ -1,9 +1,10 @@
 import Glibc
 import Posix
+import Synchronization
 
 /// Stores blobs: each only once in the repository, in packs of data or of trees, and lists them in index files.
 ///
-/// For the holder of the host's run lock, on one thread. A pack gets its name once it is whole and synced, and
+/// For the holder of the host's run lock, on one thread; two workers hash and write, and sync, behind it. A pack gets its name once it is whole and synced, and
 /// an index file lists it after that, so whatever ends the process leaves at worst temporary files and packs
 /// that no index lists yet; `removeLeftovers` and `adoptOrphanPacks` take care of both. To keep those few in
 /// a long run, an index file is written every five minutes and every 50,000 blobs.
@@ -39,17 +40,33 @@ package final class BlobWriter {
     private let compressed = Scratch()
     private let check = Scratch()
 
+    /// Hashes and writes packs.
+    private let writing: SerialWorker
+    /// Syncs whole packs and gives them their names while the next one is filled.
+    private let syncing: SerialWorker
     /// The open packs: data, trees.
     private var open: [PackFile?] = [nil, nil]
-    private var inOpenPacks: Set<PackedKey> = []
-    /// The pack that is being synced while the next is filled.
-    private var finishing: Thread?
-    /// Closed packs that no index file lists, and the folders that hold them and are not synced.
+    /// Blobs of packs that have no name yet.
+    private var unnamed: Set<PackedKey> = []
+    private var temporaries: Set<String> = []
+    /// Packs that have got their names and are not in `index` yet.
+    private let named = NamedPacks()
+    /// Packs that no index file lists, and the folders that hold them and are not synced.
     private var unlisted: [(id: BlobID, blobs: [PackedBlob])] = []
     private var unlistedBlobs = 0
     private var unlistedSince: Int64 = 0
     private var unsyncedFolders: Set<String> = []
     private var closed = false
+
+    private struct NamedPack: Sendable {
+        let id: BlobID
+        let blobs: [PackedBlob]
+        let temporary: String
+    }
+
+    private final class NamedPacks: Sendable {
+        let list = Mutex<[NamedPack]>([])
+    }
 
     private struct PackedKey: Hashable {
         let id: BlobID
@@ -69,12 +86,14 @@ package final class BlobWriter {
         hasher = try SHA256Hasher()
         compressor = try ZstdCompressor()
         decompressor = try ZstdDecompressor()
+        writing = try SerialWorker("pack-write", depth: 2)
+        syncing = try SerialWorker("pack-sync", depth: 1)
     }
     deinit { abandon() }
 
     /// Whether the repository holds a blob, or will with the next `flush`.
     package func contains(_ id: BlobID, _ kind: BlobKind) -> Bool {
-        index.contains(id, kind) || inOpenPacks.contains(PackedKey(id: id, kind: kind))
+        index.contains(id, kind) || unnamed.contains(PackedKey(id: id, kind: kind))
     }
 
     /// Stores `bytes` unless they are there.
@@ -113,8 +132,9 @@ package final class BlobWriter {
         // Stock prune rewrites trees that are not compressed, each time.
         let small = try compress(bytes, kind == .tree ? .always : compression, keepAnyGain: kind == .tree)
         let text = small ?? bytes
-        let pack = try open[Int(kind.rawValue)] ?? PackFile(repository, kind)
+        let pack = try open[Int(kind.rawValue)] ?? PackFile(repository, kind, writing)
         open[Int(kind.rawValue)] = pack
+        temporaries.insert(pack.temporary)
         let size = text.count + Sealer.overhead
         try pack.append(id, stored: size, uncompressed: small == nil ? 0 : bytes.count) { target in
             _ = try sealer.seal(text, into: target)
@@ -122,7 +142,7 @@ package final class BlobWriter {
                 try verify(UnsafeRawBufferPointer(target), holds: bytes, compressed: small != nil)
             }
         }
-        inOpenPacks.insert(PackedKey(id: id, kind: kind))
+        unnamed.insert(PackedKey(id: id, kind: kind))
         if kind == .data { figures.dataBlobs += 1 } else { figures.treeBlobs += 1 }
         figures.plainBytes += Int64(bytes.count)
         figures.storedBytes += Int64(size)
@@ -192,42 +212,48 @@ package final class BlobWriter {
     // MARK: Packs
 
     private func close(_ pack: PackFile) throws {
-        // The one before has been syncing while this one was filled.
-        try awaitFinishing()
-        let (id, descriptor) = try pack.close(sealer)
-        let final = repository.packPath(id)
-        let folder = Files.parent(final)
-        let temporary = pack.temporary
-        if !unsyncedFolders.contains(folder) { try Files.makeDirectories(folder) }
-        do {
-            finishing = try Thread("pack") {
-                let file = FileDescriptor(owning: descriptor)
-                do throws(SystemCallError) {
-                    try file.sync()
-                    try file.close()
-                    try Files.rename(temporary, to: final)
-                } catch {
-                    unlink(temporary)
-                    throw SystemCallError(error.call, errno: error.code, error.subject ?? final)
+        open[Int(pack.kind.rawValue)] = nil
+        let repository = self.repository
+        let syncing = self.syncing
+        let blobs = pack.blobs
+        let named = self.named
+        try pack.close(sealer) { id, output in
+            try syncing.submit {
+                let final = repository.packPath(id)
+                try Files.makeDirectories(Files.parent(final))
+                try output.publish(as: final)
+                named.list.withLock {
+                    $0.append(NamedPack(id: id, blobs: blobs, temporary: output.temporary))
                 }
             }
-        } catch {
-            _ = Glibc.close(descriptor)
-            throw error
         }
-        open[Int(pack.kind.rawValue)] = nil
-        for blob in pack.blobs { inOpenPacks.remove(PackedKey(id: blob.id, kind: blob.kind)) }
-        index.add(pack: id, pack.blobs)
-        if unlisted.isEmpty { unlistedSince = Time.monotonic() }
-        unlisted.append((id, pack.blobs))
-        unlistedBlobs += pack.blobs.count
-        unsyncedFolders.insert(folder)
-        figures.packs += 1
-        figures.syncs += 1
+        try takeNamed()
     }
 
-    private func awaitFinishing() throws {
-        if let thread = finishing.take() { try thread.join() }
+    /// Moves packs that have got their names into the index.
+    private func takeNamed() throws {
+        let packs = named.list.withLock { packs in
+            defer { packs = [] }
+            return packs
+        }
+        for pack in packs {
+            for blob in pack.blobs { unnamed.remove(PackedKey(id: blob.id, kind: blob.kind)) }
+            temporaries.remove(pack.temporary)
+            index.add(pack: pack.id, pack.blobs)
+            if unlisted.isEmpty { unlistedSince = Time.monotonic() }
+            unlisted.append((pack.id, pack.blobs))
+            unlistedBlobs += pack.blobs.count
+            unsyncedFolders.insert(Files.parent(repository.packPath(pack.id)))
+            figures.packs += 1
+            figures.syncs += 1
+        }
+    }
+
+    /// Waits until every closed pack has its name.
+    private func awaitNames() throws {
+        try writing.drain()
+        try syncing.drain()
+        try takeNamed()
     }
 
     private func listIfDue() throws {
@@ -238,7 +264,6 @@ package final class BlobWriter {
 
     /// Syncs the folders of the closed packs, then lists the packs in index files.
     private func list() throws {
-        try awaitFinishing()
         for folder in unsyncedFolders {
             try Files.syncDirectory(folder)
             figures.syncs += 1
@@ -256,6 +281,7 @@ package final class BlobWriter {
         if closed { throw RepositoryError.writerClosed }
         do {
             for pack in open { if let pack { try close(pack) } }
+            try awaitNames()
             try list()
         } catch {
             abandon()
@@ -266,10 +292,13 @@ package final class BlobWriter {
     /// Stops and removes the temporary files. Packs that were closed before stay, for `adoptOrphanPacks`.
     package func abandon() {
         closed = true
-        try? awaitFinishing()
-        for pack in open { pack?.discard() }
+        // In the order in which work flows, so that nothing comes after.
+        writing.cancel()
+        syncing.cancel()
         open = [nil, nil]
-        inOpenPacks = []
+        unnamed = []
+        for temporary in temporaries { unlink(temporary) }
+        temporaries = []
     }
 }
 

@@ -1,31 +1,32 @@
 import Glibc
 import Posix
 
-/// A pack that is being written under a temporary name: bytes go out in steps, the hash is kept along the way,
-/// and no more than a step of it is in memory.
+/// A pack that is being written under a temporary name. The thread that fills it seals blobs into a step of
+/// memory; steps go to a worker, which hashes and writes them in order, so that a core each is busy with the
+/// blobs and with the pack. No more than a few steps are in memory.
 final class PackFile {
     let kind: BlobKind
     private(set) var blobs: [PackedBlob] = []
+    /// Bytes of all blobs so far.
     private(set) var body = 0
-
     /// Where the file is until it has its name.
-    let temporary: String
-    private let file: FileDescriptor
-    private let hasher: SHA256Hasher
-    private let buffer = Scratch()
+    var temporary: String { output.temporary }
+
+    private let output: PackOutput
+    private let worker: SerialWorker
+    private var step: UnsafeMutableRawBufferPointer?
     private var used = 0
-    private var written = 0
     private var header: [UInt8] = []
 
-    /// Bytes that are gathered before they are written.
-    private static let step = 2 << 20
+    /// Bytes that are gathered before they are written; a larger blob is a step of its own.
+    private static let stepSize = 1 << 20
 
-    init(_ repository: Repository, _ kind: BlobKind) throws {
+    init(_ repository: Repository, _ kind: BlobKind, _ worker: SerialWorker) throws {
         self.kind = kind
-        hasher = try SHA256Hasher()
-        temporary = "\(repository.path)/data/pack\(Repository.temporaryMark)\(randomHex(8))"
-        file = try FileDescriptor(open: temporary, O_WRONLY | O_CREAT | O_EXCL)
+        self.worker = worker
+        output = try PackOutput("\(repository.path)/data/pack\(Repository.temporaryMark)\(randomHex(8))")
     }
+    deinit { step?.deallocate() }
 
     /// Adds a blob: `fill` puts exactly `size` bytes where it is told.
     func append(
@@ -48,29 +49,26 @@ final class PackFile {
     }
 
     private func emit(_ size: Int, _ fill: (UnsafeMutableRawBufferPointer) throws -> Void) throws {
-        if used + size > Self.step { try drain() }
-        let room = buffer.room(max(Self.step, size))
-        let target = UnsafeMutableRawBufferPointer(rebasing: room[used..<used + size])
-        try fill(target)
-        try hasher.update(UnsafeRawBufferPointer(target))
+        if let step, used + size > step.count { try handOver() }
+        let step =
+            self.step ?? .allocate(byteCount: max(Self.stepSize, size), alignment: 64)
+        self.step = step
+        try fill(UnsafeMutableRawBufferPointer(rebasing: step[used..<used + size]))
         used += size
     }
 
-    private func drain() throws {
-        guard used > 0 else { return }
-        let bytes = UnsafeRawBufferPointer(rebasing: buffer.room(used)[..<used])
-        do throws(SystemCallError) { try file.writeAll(bytes) } catch {
-            throw SystemCallError(error.call, errno: error.code, temporary)
-        }
-        // The disk starts on it now, so that the sync at the end has little left to wait for.
-        file.startWriteback(at: Int64(written), count: Int64(used))
-        written += used
+    private func handOver() throws {
+        guard let step else { return }
+        let bytes = Step(step, used)
+        self.step = nil
         used = 0
+        let output = self.output
+        try worker.submit { try output.write(bytes) }
     }
 
-    /// Writes the header.
-    /// - Returns: The name of the pack and a descriptor to sync, which the caller closes.
-    func close(_ sealer: Sealer) throws -> (id: BlobID, descriptor: Int32) {
+    /// Hands over the header and, when all is written, the whole pack: `finished` is called on the worker with
+    /// its name and what is left to do.
+    func close(_ sealer: Sealer, _ finished: @escaping @Sendable (BlobID, PackOutput) throws -> Void) throws {
         let sealed = try sealer.seal(header)
         guard try sealer.open(sealed) == header else {
             throw RepositoryError.verification("the header of a pack")
@@ -78,10 +76,57 @@ final class PackFile {
         var tail = sealed
         withUnsafeBytes(of: UInt32(sealed.count).littleEndian) { tail.append(contentsOf: $0) }
         try emit(tail.count) { $0.copyBytes(from: tail) }
-        try drain()
-        return (try hasher.finish(), try file.duplicate().release())
+        try handOver()
+        let output = self.output
+        try worker.submit { try finished(output.hash(), output) }
+    }
+}
+
+/// Sealed bytes on their way to the worker, who frees them.
+private final class Step: @unchecked Sendable {
+    private let buffer: UnsafeMutableRawBufferPointer
+    private let count: Int
+
+    init(_ buffer: UnsafeMutableRawBufferPointer, _ count: Int) {
+        self.buffer = buffer
+        self.count = count
+    }
+    deinit { buffer.deallocate() }
+
+    var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: buffer[..<count]) }
+}
+
+/// The file of a pack and the hash of what was written. Used by one job of a worker at a time, in their order.
+final class PackOutput: @unchecked Sendable {
+    let temporary: String
+    private let file: FileDescriptor
+    private let hasher: SHA256Hasher
+    private var written = 0
+
+    fileprivate init(_ temporary: String) throws {
+        self.temporary = temporary
+        hasher = try SHA256Hasher()
+        file = try FileDescriptor(open: temporary, O_WRONLY | O_CREAT | O_EXCL)
     }
 
-    /// Removes what was written so far.
-    func discard() { unlink(temporary) }
+    fileprivate func write(_ step: Step) throws {
+        let bytes = step.bytes
+        try hasher.update(bytes)
+        do throws(SystemCallError) { try file.writeAll(bytes) } catch {
+            throw SystemCallError(error.call, errno: error.code, temporary)
+        }
+        // The disk starts on it now, so that the sync at the end has little left to wait for.
+        file.startWriteback(at: Int64(written), count: Int64(bytes.count))
+        written += bytes.count
+    }
+
+    fileprivate func hash() throws -> BlobID { try hasher.finish() }
+
+    /// Makes the file durable and gives it its name; the folder is synced later.
+    func publish(as final: String) throws(SystemCallError) {
+        do throws(SystemCallError) { try file.sync() } catch {
+            throw SystemCallError(error.call, errno: error.code, temporary)
+        }
+        try Files.rename(temporary, to: final)
+    }
 }

@@ -163,7 +163,14 @@ package final class Repository: Sendable {
 
     /// Adds a key file for the same master key.
     /// - Returns: The name of the file.
+    /// - Throws: `invalid` when there are 20 already.
     package func addKey(_ key: NewKey) throws -> BlobID {
+        guard try list(.keys).count < Self.mostKeys else {
+            throw RepositoryError.invalid(
+                "the repository \(path) has \(Self.mostKeys) keys, and no client looks at more; "
+                    + "remove one with: restic -r \(path) key remove ID"
+            )
+        }
         let text = try KeyFile.make(key, master: master)
         let id = try BlobID.hash(of: text)
         try write(text, named: id, in: .keys)

@@ -253,6 +253,15 @@ struct CryptoRepositoryTests {
         } throws: { "\($0)".contains("\(path)/config is damaged") }
     }
 
+    @Test func `a twenty-first key is refused`() throws {
+        let scratch = try ScratchFolder()
+        let made = try Repository.create(at: "\(scratch.path)/r", keys: [.password("a")])
+        let cost = ScryptCost(n: 2, r: 1, p: 1)
+        for number in 1..<20 { _ = try made.addKey(.password("\(number)", cost: cost)) }
+        _ = try Repository.open(at: made.path, password: "19")
+        #expect(throws: RepositoryError.self) { try made.addKey(.password("20", cost: cost)) }
+    }
+
     @Test func `a changed, empty or foreign small file is named`() throws {
         let scratch = try ScratchFolder()
         let made = try Repository.create(at: "\(scratch.path)/r", keys: [.password("a")])

@@ -48,6 +48,8 @@ package struct ChildProcess: ~Copyable, Sendable {
             }
         }
         for (index, raw) in extra.enumerated() { try place(raw, at: Int32(3 + index)) }
+        // Whatever a library left without close-on-exec stays here: a child may outlive this process by days.
+        clinux_spawn_close_from(&actions, Int32(3 + extra.count))
 
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)

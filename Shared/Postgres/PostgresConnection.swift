@@ -93,6 +93,7 @@ package final class PostgresConnection {
     /// Runs `body` inside a transaction: committed when it returns, rolled back when it throws.
     ///
     /// - Throws: What `body` throws; `commitUnknown` when the connection broke while committing.
+    @discardableResult
     package func transaction<R>(_ body: () throws -> R) throws -> R {
         if inTransaction { throw PostgresError.misuse("a transaction is already open on this connection") }
         try execute("BEGIN")
@@ -151,9 +152,14 @@ package final class PostgresConnection {
                 close()
                 throw .misuse("COPY is not spoken here")
             }
-            if PQstatus(handle) == CONNECTION_BAD { break }
         }
-        if let problem { throw problem }
+        if let problem {
+            // The server's last words come before the end of the connection is noticed.
+            if case .server(let error) = problem, PQstatus(handle) == CONNECTION_BAD {
+                throw .connectionLost(reason: error.message)
+            }
+            throw problem
+        }
         guard let last else { throw failure(handle) }
         return last
     }
@@ -164,14 +170,11 @@ package final class PostgresConnection {
             return PQresultErrorField(result, Int32(value)).map { oneLine($0) }
         }
         // The fields are used and not the whole message: that one quotes the statement.
-        let message = field("M")
-        if PQstatus(handle) == CONNECTION_BAD {
-            return .connectionLost(reason: message ?? oneLine(PQerrorMessage(handle)))
+        if let message = field("M"), let sqlstate = field("C") {
+            return .server(.init(sqlstate: sqlstate, message: message, constraint: field("n")))
         }
-        guard let message, let sqlstate = field("C") else {
-            return .misuse(oneLine(PQerrorMessage(handle)))
-        }
-        return .server(.init(sqlstate: sqlstate, message: message, constraint: field("n")))
+        let reason = oneLine(PQerrorMessage(handle))
+        return PQstatus(handle) == CONNECTION_BAD ? .connectionLost(reason: reason) : .misuse(reason)
     }
 
     // MARK: - Notifications
@@ -180,6 +183,11 @@ package final class PostgresConnection {
     package struct Notification: Sendable, Equatable {
         package let channel: String
         package let payload: String
+
+        package init(channel: String, payload: String) {
+            self.channel = channel
+            self.payload = payload
+        }
     }
 
     /// Subscribes to `channel`: letters, digits and `_`.

@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <spawn.h>
 #include <sys/fsuid.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -164,6 +165,10 @@ int64_t clinux_raise_descriptor_limit(void) {
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0) return -1;
     return (int64_t)limit.rlim_cur;
+}
+
+void clinux_spawn_close_from(void *actions, int first) {
+    posix_spawn_file_actions_addclosefrom_np(actions, first);
 }
 
 char **clinux_environment(void) { return environ; }

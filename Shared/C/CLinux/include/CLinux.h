@@ -88,6 +88,9 @@ void clinux_reach_files_as(uint32_t uid);
 /// Lifts the soft limit of open descriptors to the hard one. Returns the limit, or -1 with errno.
 int64_t clinux_raise_descriptor_limit(void);
 
+/// Adds to `actions` (a posix_spawn_file_actions_t) that the child closes every descriptor from `first` on.
+void clinux_spawn_close_from(void *actions, int first);
+
 /// The environment of this process (environ(7)).
 char **clinux_environment(void);
 

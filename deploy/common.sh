@@ -17,6 +17,9 @@ as_root() {
     fi
 }
 
+# Asks for sudo's password, if it wants one, now and not in the middle of the work.
+authorize() { as_root true; }
+
 # Folders with administrators' programs are not in every user's PATH.
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 

@@ -70,7 +70,7 @@ let package = Package(
         module("Shared/Configuration", ["Posix", "CLibYAML"]),
         module("Shared/Immich"),
         module("Shared/Wire"),
-        module("Shared/SSH", ["Posix", "CLibSSH"]),
+        module("Shared/SSH", ["Posix", "Wire", "CLibSSH"]),
         module("Shared/Repository", ["Posix", "JSON", "CLibCrypto", "CZstd"]),
         module("Shared/Restore", ["Posix", "Repository"]),
         module("Shared/Postgres", ["Posix", "CLibPQ"]),
@@ -116,7 +116,7 @@ let package = Package(
         tests("ArgumentsTests", ["Arguments", "TestSupport"]),
         tests("ConfigurationTests", ["Configuration", "Fleet", "Wire", "TestSupport"]),
         tests("WireTests", ["Wire", "TestSupport"]),
-        tests("SSHTests", ["SSH", "Posix", "TestSupport"]),
+        tests("SSHTests", ["SSH", "Wire", "Posix", "TestSupport"]),
         tests(
             "RepositoryTests",
             ["Repository", "Restore", "JSON", "Posix", "TestSupport"],

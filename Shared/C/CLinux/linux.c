@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <sys/fsuid.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -72,6 +73,12 @@ int64_t clinux_llistxattr(const char *path, char *list, uint64_t size) {
 int clinux_lsetxattr(const char *path, const char *name, const void *value, uint64_t size) {
     return lsetxattr(path, name, value, size, 0);
 }
+
+int clinux_rename_without_replacing(int directory, const char *from, const char *to) {
+    return renameat2(directory, from, directory, to, RENAME_NOREPLACE);
+}
+
+int clinux_sync_file_system(int fd) { return syncfs(fd); }
 
 int clinux_random(void *buffer, size_t size) {
     uint8_t *next = buffer;

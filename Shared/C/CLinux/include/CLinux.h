@@ -43,6 +43,12 @@ int64_t clinux_lgetxattr(const char *path, const char *name, void *value, uint64
 int64_t clinux_llistxattr(const char *path, char *list, uint64_t size);
 int clinux_lsetxattr(const char *path, const char *name, const void *value, uint64_t size);
 
+/// renameat2(2) inside one directory with RENAME_NOREPLACE. Returns 0 or -1 with errno.
+int clinux_rename_without_replacing(int directory, const char *from, const char *to);
+
+/// syncfs(2): all of the file system that holds `fd`. Returns 0 or -1 with errno.
+int clinux_sync_file_system(int fd);
+
 /// Fills `buffer` from getrandom(2). Returns 0, or -1 with errno.
 int clinux_random(void *buffer, size_t size);
 

@@ -9,6 +9,8 @@ package struct HostRow: Sendable, Equatable {
     package let added: Int64
     /// When it was taken out of the fleet; nil while it belongs to it.
     package let removed: Int64?
+    /// When its agent was here last; nil before the first time.
+    package let lastContact: Int64?
     /// The highest epoch that was given out for it.
     package let epoch: Int64
 
@@ -17,12 +19,13 @@ package struct HostRow: Sendable, Equatable {
         name = try row.string("name")
         added = try row.int64("added")
         removed = try row.optionalInt64("removed")
+        lastContact = try row.optionalInt64("last_contact")
         epoch = try row.int64("epoch")
     }
 }
 
 extension Catalogue {
-    private static let hostColumns = "h.id, h.name, h.added, h.removed, h.epoch"
+    private static let hostColumns = "h.id, h.name, h.added, h.removed, h.last_contact, h.epoch"
 
     /// Adds a host. One that was removed comes back with its id and epoch, which never start again.
     ///

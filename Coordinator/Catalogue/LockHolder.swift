@@ -10,6 +10,8 @@ package enum LockClass {
     package static let run: Int32 = 0x484F_0001
     /// Shared while a repository is used, exclusive while something is deleted from it.
     package static let repository: Int32 = 0x484F_0002
+    /// Shared by every running `serve`; `objid` is 0.
+    static let serve: Int32 = 0x484F_0003
 }
 
 /// Somebody who holds locks of a host.

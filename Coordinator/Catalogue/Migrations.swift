@@ -12,6 +12,8 @@ enum Migrations {
             name text NOT NULL UNIQUE CHECK (name ~ '^[a-z0-9][a-z0-9._-]{0,62}$'),
             added bigint NOT NULL,
             removed bigint,
+            -- When its agent was here last.
+            last_contact bigint,
             -- The highest epoch that was ever given out; it only grows.
             epoch bigint NOT NULL DEFAULT 0
         );

@@ -131,6 +131,11 @@ package struct FileDescriptor: ~Copyable, Sendable {
 
     package func status() throws(SystemCallError) -> FileStatus { try FileStatus(at: raw, []) }
 
+    /// Keeps the descriptor from programs that this process starts.
+    package func setCloseOnExec() throws(SystemCallError) {
+        _ = try retryingOnInterrupt("fcntl") { clinux_set_close_on_exec(raw, 1) }
+    }
+
     package func duplicate() throws(SystemCallError) -> FileDescriptor {
         FileDescriptor(owning: try retryingOnInterrupt("dup") { fcntl(raw, F_DUPFD_CLOEXEC, 0) })
     }

@@ -42,11 +42,13 @@ package struct TCPListener: ~Copyable {
         self.descriptor = socket
     }
 
-    /// Takes the next connection; nil when it was gone again.
-    package func accept() throws(SystemCallError) -> (socket: Int32, peer: String)? {
+    /// Gives the descriptor away; the caller closes it.
+    package consuming func release() -> Int32 { descriptor.release() }
+
+    /// Takes the next connection of a listening socket; nil when it was gone again.
+    package static func accept(_ raw: Int32) throws(SystemCallError) -> (socket: Int32, peer: String)? {
         var storage = sockaddr_storage()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        let raw = descriptor.raw
         let socket = withUnsafeMutablePointer(to: &storage) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { Glibc.accept(raw, $0, &length) }
         }

@@ -1,0 +1,39 @@
+import Posix
+import Postgres
+
+/// What the running service and the command line say to each other through the catalogue.
+extension Catalogue {
+    /// Takes part in the lock that says that a service runs; it goes with the connection.
+    package func markServing() throws {
+        _ = try connection.tryLock(class: LockClass.serve, object: 0, shared: true)
+    }
+
+    /// Whether a service runs somewhere that agents can reach.
+    package func isServed() throws -> Bool {
+        try connection.query(
+            """
+            SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2
+                AND classid = $1 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            ) AS served
+            """,
+            [Int64(LockClass.serve)]
+        ).single().bool("served")
+    }
+
+    /// Writes down that the host's agent was here just now.
+    package func noteContact(host: Int32) throws {
+        try connection.execute("UPDATE hosts SET last_contact = $2 WHERE id = $1", [host, Time.now()])
+    }
+
+    /// Ends what waits for a host that can't be worked on now; whoever asked is told the reason.
+    package func refuseQueuedRuns(host: Int32, reason: String) throws {
+        let rows = try connection.query(
+            """
+            UPDATE runs SET state = 'cancelled', ended = $2, error = $3 WHERE host_id = $1 AND state = 'queued'
+            RETURNING id
+            """,
+            [host, Time.now(), reason]
+        )
+        for row in rows { try notify(Channel.runs, row.string("id")) }
+    }
+}

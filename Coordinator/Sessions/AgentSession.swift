@@ -1,0 +1,178 @@
+package import Catalogue
+package import Fleet
+import Glibc
+package import Posix
+import SSH
+import Synchronization
+import Wire
+
+/// One agent's connection, in a process of its own, on one thread: the greeting, the long poll, and captures, until
+/// the agent goes or the service stops. While it is idle it holds no connection to the catalogue; `serve` wakes it
+/// through the control socket.
+package final class AgentSession {
+    private let fleet: FleetConfiguration
+    private let server: CatalogueServer
+    private let program: String
+    private let control: FileDescriptor
+    private let stop = StopFlag()
+
+    /// - Parameters:
+    ///   - control: The socket to `serve`; what is said on it stands at `SessionTable`.
+    ///   - program: Name and version, for snapshots.
+    package init(
+        fleet: FleetConfiguration,
+        server: CatalogueServer,
+        control: consuming FileDescriptor,
+        program: String
+    ) {
+        self.fleet = fleet
+        self.server = server
+        self.control = control
+        self.program = program
+    }
+
+    /// Serves the accepted connection to its end.
+    package func run(_ socket: consuming FileDescriptor, peer: String) throws {
+        let hostKey = try KeyPair.load(fleet.folder.hostKey)
+        let (channel, key) = try SSHServerConnection.accept(socket, hostKey: hostKey)
+        defer { channel.close() }
+        let breaker = channel.breaker
+        let stop = self.stop
+        try Signals.watch([SIGTERM, SIGINT]) { _ in
+            stop.set()
+            breaker.breakOff()
+        }
+        let stream = FrameStream(channel)
+        let known = try server.use { try $0.host(keyFingerprint: key.fingerprint.text) }
+        guard let host = known else { return try join(stream, key, peer) }
+        tell("host \(host.id)")
+        try greet(stream, host)
+        try server.use { try $0.noteContact(host: host.id) }
+        try serve(stream, channel, host)
+    }
+
+    private func tell(_ line: String) { put(line + "\n", to: control.raw) }
+
+    // MARK: Greeting
+
+    /// The one message that an unknown key may send.
+    private func join(_ stream: FrameStream, _ key: PublicKey, _ peer: String) throws {
+        func refuse(_ reason: String) throws {
+            Log.write(.warning, "refused a join from \(peer): \(reason)")
+            try stream.send(.refused(message: reason))
+            try stream.flush()
+        }
+        let message = try stream.receive { try AgentMessage(type: $0, body: $1) }
+        switch message {
+        case .join(let theirs, _) where theirs != protocolVersion:
+            try refuse("\(WireError.version(theirs: theirs, ours: protocolVersion))")
+        case .join(_, let text):
+            guard let token = JoinToken(text) else { return try refuse("this is no join token") }
+            do {
+                let host = try server.use { catalogue in
+                    try catalogue.join(
+                        token: token.secret,
+                        publicKey: key.blob,
+                        fingerprint: key.fingerprint.text
+                    )
+                }
+                try fleet.recordHost(host.name, keys: [key.openSSH])
+                Log.write(.notice, "\(host.name): joined from \(peer) with the key \(key.fingerprint)")
+                try stream.send(.joined(host: host.name))
+                try stream.flush()
+            } catch let error as CatalogueError {
+                try refuse("\(error)")
+            }
+        case .hello:
+            try refuse("this machine's key \(key.fingerprint) is not known here: join first")
+        default:
+            throw WireError.unexpected(type: message.type, state: "the greeting of an unknown key is due")
+        }
+    }
+
+    private func greet(_ stream: FrameStream, _ host: HostRow) throws {
+        let message = try stream.receive { try AgentMessage(type: $0, body: $1) }
+        guard case .hello(let theirs, _) = message else {
+            throw WireError.unexpected(type: message.type, state: "hello is due")
+        }
+        guard theirs == protocolVersion else {
+            let error = WireError.version(theirs: theirs, ours: protocolVersion)
+            try stream.send(.refused(message: "\(error)"))
+            try stream.flush()
+            throw error
+        }
+        try stream.send(.welcome(version: protocolVersion, host: host.name))
+        try stream.flush()
+    }
+
+    // MARK: Waiting
+
+    private func serve(_ stream: FrameStream, _ channel: SSHChannel, _ host: HostRow) throws {
+        while true {
+            let message: AgentMessage
+            do { message = try stream.receive { try AgentMessage(type: $0, body: $1) } } catch WireError
+                .closed
+            {
+                return
+            }
+            switch message {
+            case .wait: guard try waitForWork(stream, channel, host) else { return }
+            case .request:
+                do {
+                    try job(host, stream, uninvited: true)?.perform()
+                } catch let error as CatalogueError {
+                    guard case .locked = error else { throw error }
+                    try stream.send(.busy(message: "\(error)"))
+                }
+            default:
+                throw WireError.unexpected(type: message.type, state: "wait or request is due")
+            }
+        }
+    }
+
+    /// Sleeps until there is a run for this host and does it; false when the agent or `serve` is gone.
+    private func waitForWork(_ stream: FrameStream, _ channel: SSHChannel, _ host: HostRow) throws -> Bool {
+        while true {
+            if try server.use({ try $0.hostsWithQueuedRuns().contains(host.id) }) {
+                do {
+                    if let job = try job(host, stream, uninvited: false) {
+                        try job.perform()
+                        return true
+                    }
+                } catch let error as CatalogueError {
+                    // Whoever asked is told who holds the host instead of waiting for nobody knows how long.
+                    guard case .locked = error else { throw error }
+                    try server.use { try $0.refuseQueuedRuns(host: host.id, reason: "\(error)") }
+                }
+            }
+            tell("idle")
+            defer { tell("working") }
+            switch try channel.waitReadable(alsoOn: control.raw) {
+            // An agent that waits sends nothing, so this is its end.
+            case .peer, .timedOut: return false
+            case .other:
+                var buffer = [UInt8](repeating: 0, count: 256)
+                if read(control.raw, &buffer, buffer.count) <= 0 { return false }
+            }
+        }
+    }
+
+    private func job(_ host: HostRow, _ stream: FrameStream, uninvited: Bool) throws -> CaptureJob? {
+        try CaptureJob(
+            host,
+            fleet: fleet,
+            server: server,
+            stream: stream,
+            stop: stop,
+            program: program,
+            uninvited: uninvited
+        )
+    }
+}
+
+/// Set once, by a signal, and read by the session's thread.
+final class StopFlag: Sendable {
+    private let value = Atomic(false)
+    func set() { value.store(true, ordering: .relaxed) }
+    var isSet: Bool { value.load(ordering: .relaxed) }
+}

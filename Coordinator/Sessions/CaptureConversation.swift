@@ -1,0 +1,176 @@
+import Posix
+import Repository
+import Wire
+
+/// The coordinator's side of one capture, from the `capture` frame to the agent's `commit`: the states dumping and
+/// files of protocol.md. It stores; it publishes nothing.
+final class CaptureConversation {
+    /// New bytes after which what has come so far is made to count for the next capture too, should this one be
+    /// killed: packs and index synced, and the checkpoint written.
+    private static let checkpointBytes: UInt64 = 2 << 30
+    private static let checkpointNanoseconds: Int64 = 120_000_000_000
+
+    private let stream: FrameStream
+    private let repository: Repository
+    private let writer: BlobWriter
+    private let earlier: [BlobID]
+    private let resumed: Checkpoint.PartialFile?
+    private let report: CaptureReport
+    /// Called after every frame: keeps locks fresh and progress shown; throws to end the capture.
+    private let tick: () throws -> Void
+
+    private(set) var dump: DumpDescription?
+    private var tree: TreeReceiver?
+    private var lastCheckpoint = Time.monotonic()
+    private var storedAtCheckpoint: UInt64 = 0
+
+    /// What the agent said of the dump, and where it was stored.
+    struct DumpDescription {
+        let name: String
+        let kind: DumpKind
+        let immichVersion: String
+        let postgresVersion: String
+        /// When its first frame came: the moment the data is of, by this machine's clock.
+        let time: Int64
+    }
+
+    init(
+        stream: FrameStream,
+        writer: BlobWriter,
+        repository: Repository,
+        earlier: [BlobID],
+        resumed: Checkpoint.PartialFile?,
+        report: CaptureReport,
+        tick: @escaping () throws -> Void
+    ) {
+        self.stream = stream
+        self.writer = writer
+        self.repository = repository
+        self.earlier = earlier
+        self.resumed = resumed
+        self.report = report
+        self.tick = tick
+    }
+
+    /// Receives the dump and the files; gives the root's tree once the agent has committed.
+    ///
+    /// - Throws: `CaptureError`, `WireError`, and whatever storing throws.
+    func run() throws -> BlobID {
+        let node = try receiveDump()
+        report.phase = .files
+        let tree = try TreeReceiver(
+            reader: BlobReader(repository, writer.index),
+            writer: writer,
+            chunker: Chunker(repository.master, .media),
+            earlier: earlier,
+            resumed: resumed,
+            dump: node,
+            report: report
+        )
+        self.tree = tree
+        return try receiveFiles(tree)
+    }
+
+    private func receiveDump() throws -> Node {
+        var receiver: DumpReceiver?
+        while true {
+            let message = try next { bytes in
+                guard receiver != nil else {
+                    throw WireError.unexpected(type: AgentMessage.dataType, state: "no dump was announced")
+                }
+                try receiver?.data(bytes)
+                self.report.dumpBytes += UInt64(bytes.count)
+            }
+            switch message {
+            case nil: break
+            case .dump(let name, let kind, let immichVersion, let postgresVersion)?:
+                guard receiver == nil else { throw unexpected(5, "a dump is being received") }
+                receiver = try DumpReceiver(
+                    name: name,
+                    kind: kind,
+                    writer: writer,
+                    chunker: Chunker(repository.master, .dump)
+                )
+                dump = DumpDescription(
+                    name: name,
+                    kind: kind,
+                    immichVersion: immichVersion,
+                    postgresVersion: postgresVersion,
+                    time: Time.now()
+                )
+            case .dumpEnd?:
+                guard let node = try receiver?.finish(time: dump?.time ?? 0) else {
+                    throw unexpected(7, "no dump was announced")
+                }
+                return node
+            case .some(let other): throw unexpected(other.type, "the dump is due")
+            }
+        }
+    }
+
+    private func receiveFiles(_ tree: TreeReceiver) throws -> BlobID {
+        while true {
+            switch try next(data: tree.data) {
+            case nil: break
+            case .list(let entries, let last)?:
+                try stream.send(.want(tree.list(entries, last: last)))
+            case .folderFailed(let code)?: try tree.folderFailed(errno: code)
+            case .again?: try tree.again()
+            case .fileEnd(let end)?: try tree.fileEnd(end)
+            case .skipped(let path, let reason)?: report.skip(path, reason)
+            case .commit?:
+                guard let root = tree.tree else {
+                    throw WireError.malformed("a commit before everything was sent")
+                }
+                return root
+            case .some(let other): throw unexpected(other.type, "files are being received")
+            }
+            try checkpointIfDue()
+        }
+    }
+
+    /// The next message, or nil after a `data` frame, whose bytes `data` got; what may come in any state of a
+    /// capture is dealt with here.
+    private func next(data: (UnsafeRawBufferPointer) throws -> Void) throws -> AgentMessage? {
+        try tick()
+        let message: AgentMessage? = try stream.receive { type, body in
+            if type == AgentMessage.dataType {
+                try data(body)
+                return nil
+            }
+            return try AgentMessage(type: type, body: body)
+        }
+        switch message {
+        case .failed(let reason)?: throw CaptureError.agent(reason)
+        case .expect(let files, let bytes)?:
+            report.expectedFiles = files
+            report.expectedBytes = bytes
+            return nil
+        default: return message
+        }
+    }
+
+    private func unexpected(_ type: UInt8, _ state: String) -> WireError {
+        .unexpected(type: type, state: state)
+    }
+
+    // MARK: Checkpoints
+
+    private func checkpointIfDue() throws {
+        let now = Time.monotonic()
+        let stored = report.bytesSent - storedAtCheckpoint
+        guard stored > 0, stored >= Self.checkpointBytes || now - lastCheckpoint >= Self.checkpointNanoseconds
+        else { return }
+        try checkpoint()
+    }
+
+    /// Makes all that has come so far count for the next capture.
+    func checkpoint() throws {
+        guard let tree else { return }
+        let record = try tree.checkpoint()
+        try writer.flush()
+        try repository.writeSealed(Checkpoint.fileName, record.encoded)
+        lastCheckpoint = Time.monotonic()
+        storedAtCheckpoint = report.bytesSent
+    }
+}

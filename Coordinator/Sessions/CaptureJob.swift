@@ -1,0 +1,245 @@
+import Catalogue
+import Fleet
+import Glibc
+import Immich
+import Posix
+import Repository
+import SSH
+import Wire
+
+/// One capture, from the locks to the published snapshot, and what is left in order when it fails.
+///
+/// The order of writes: packs, then the index (both by the writer's `flush`), then the snapshot's file under a
+/// temporary name; then one transaction on the connection that holds the locks compares the epoch, moves the file
+/// into place and inserts the catalogue's row.
+final class CaptureJob {
+    private let fleet: FleetConfiguration
+    private let host: HostRow
+    private let stream: FrameStream
+    private let stop: StopFlag
+    private let program: String
+    private let lease: HostLease
+    private let repository: Repository
+    private let run: RunRow
+    private let report = CaptureReport()
+    private var writer: BlobWriter?
+    private var lock: RepositoryLock?
+    private var lastProgress: Int64 = 0
+    private let scope: Scope
+
+    /// Takes the locks of the host and its run: the one that waits, or with `uninvited` a new one. Nil when there
+    /// is no run to do.
+    ///
+    /// - Throws: `CatalogueError.locked` when somebody else works on the host.
+    init?(
+        _ host: HostRow,
+        fleet: FleetConfiguration,
+        server: CatalogueServer,
+        stream: FrameStream,
+        stop: StopFlag,
+        program: String,
+        uninvited: Bool
+    ) throws {
+        self.fleet = fleet
+        self.host = host
+        self.stream = stream
+        self.stop = stop
+        self.program = program
+        scope = fleet.scope(of: host.name)
+        repository = try fleet.openRepository(of: host.name)
+        lease = try HostLease(
+            host,
+            .capture,
+            server: server.address,
+            epochFloor: repository.epoch()
+        )
+        if let waiting = try lease.catalogue.claimRun(for: lease) {
+            run = waiting
+        } else if uninvited {
+            run = try lease.catalogue.startRun(for: lease)
+        } else {
+            lease.release()
+            return nil
+        }
+    }
+
+    /// Runs it. What ends only the capture is told to the agent and recorded, and the session goes on; what ends
+    /// the connection is thrown.
+    func perform() throws {
+        defer {
+            lock?.release()
+            lease.release()
+        }
+        var conversation: CaptureConversation?
+        do {
+            let prepared = try prepare()
+            conversation = prepared
+            try stream.send(.capture(run: run.id, scope: scope, count: report.expectedFiles == nil))
+            let tree = try prepared.run()
+            let snapshot = try publish(tree, prepared)
+            try stream.send(.committed(snapshot: snapshot))
+            try stream.flush()
+        } catch {
+            keepWhatCame(conversation)
+            try end(error)
+        }
+    }
+
+    // MARK: Before
+
+    private func prepare() throws -> CaptureConversation {
+        try repository.recordEpoch(lease.epoch ?? 0)
+        let alive = try lease.catalogue.liveLeases()
+        _ = try repository.removeDeadLocks { alive.contains($0) }
+        lock = try RepositoryLock(repository, exclusive: false, owner: lease.id)
+        _ = try repository.removeLeftovers(before: run.started ?? Time.now())
+        var index = try repository.loadIndex()
+        let adoption = try repository.adoptOrphanPacks(into: &index)
+        for pack in adoption.aside {
+            try event(
+                .warning,
+                "pack-aside",
+                "a pack that an earlier run left was damaged and set aside: \(pack)"
+            )
+        }
+        try SnapshotAdoption(repository, index, lease).run()
+
+        let newest = try lease.catalogue.latestSnapshot(of: host)
+        if let newest {
+            report.expectedFiles = UInt64(max(0, newest.files))
+            report.expectedBytes = UInt64(max(0, newest.bytes))
+        }
+        // A checkpoint that can't be read costs time, not safety.
+        let checkpoint = (try? repository.readSealed(Checkpoint.fileName)).flatMap { $0 }.flatMap(
+            Checkpoint.init
+        )
+        let writer = try BlobWriter(repository, index)
+        self.writer = writer
+        return CaptureConversation(
+            stream: stream,
+            writer: writer,
+            repository: repository,
+            earlier: [newest.flatMap { BlobID(hex: $0.tree) }, checkpoint?.tree].compactMap { $0 },
+            resumed: checkpoint?.partial,
+            report: report,
+            tick: tick
+        )
+    }
+
+    /// Between frames: progress once a second, the lock file kept fresh, and the end when the service stops.
+    private func tick() throws {
+        if stop.isSet { throw CaptureError.stopping }
+        let now = Time.monotonic()
+        guard now - lastProgress >= 1_000_000_000 else { return }
+        lastProgress = now
+        try lease.catalogue.progress(run.id, lease: lease, phase: report.phase.rawValue, figures: figures)
+        try lock?.refreshIfDue()
+    }
+
+    private var figures: RunFigures { report.figures(stored: writer?.figures.storedBytes ?? 0) }
+
+    private func event(_ severity: EventRow.Severity, _ kind: String, _ message: String) throws {
+        Log.write(severity == .info ? .info : .warning, "\(host.name): \(message)")
+        try lease.catalogue.addEvent(severity, kind: kind, host: host.id, message)
+    }
+
+    // MARK: The end
+
+    /// Makes the snapshot of a tree that is stored, and gives its id.
+    private func publish(_ tree: BlobID, _ conversation: CaptureConversation) throws -> String {
+        guard let dump = conversation.dump, let writer, let epoch = lease.epoch else {
+            throw CaptureError.refused("a commit without a dump")
+        }
+        report.phase = .publish
+        lastProgress = 0
+        try tick()
+        try writer.flush()
+        let incomplete = report.problemCount > 0
+        let marks = SnapshotMarks(
+            epoch: epoch,
+            run: run.id,
+            scope: scope,
+            incomplete: incomplete,
+            dumpName: dump.name,
+            immichVersion: dump.immichVersion,
+            postgresVersion: dump.postgresVersion
+        )
+        let stored = writer.figures
+        var summary = Snapshot.Summary(
+            backupStart: ZonedTime(nanoseconds: run.started ?? dump.time),
+            backupEnd: ZonedTime(nanoseconds: Time.now())
+        )
+        summary.filesNew = UInt64(report.filesSent)
+        summary.filesUnmodified = UInt64(report.filesUnchanged)
+        summary.dataBlobs = UInt64(stored.dataBlobs)
+        summary.treeBlobs = UInt64(stored.treeBlobs)
+        summary.dataAdded = UInt64(stored.plainBytes)
+        summary.dataAddedPacked = UInt64(stored.storedBytes)
+        summary.totalFiles = UInt64(report.filesSeen + 1)
+        summary.totalBytes = report.bytesSeen + report.dumpBytes
+        let snapshot = Snapshot(
+            time: ZonedTime(nanoseconds: dump.time),
+            tree: tree,
+            paths: ["/"],
+            hostname: host.name,
+            username: "holdfast",
+            tags: marks.tags,
+            programVersion: program,
+            summary: summary
+        )
+        let staged = try repository.stageSnapshot(snapshot.encoded())
+        let row = marks.row(id: staged.id, snapshot: snapshot, dumpBytes: report.dumpBytes)
+        try lease.publish(row) { try staged.publish() }
+
+        // Only now is the interrupted run of before of no more use.
+        try repository.removeSide(Checkpoint.fileName)
+        try record(incomplete ? .incomplete : .done, error: nil)
+        Log.write(
+            .notice,
+            "\(host.name): snapshot \(staged.id.short) published: \(report.filesSeen) files, "
+                + "\(report.filesSent) sent, \(report.problemCount) problems"
+        )
+        return staged.id.hex
+    }
+
+    private func record(_ state: RunRow.State, error: String?) throws {
+        let problems = report.problems.map { RunProblem(path: $0.path, message: $0.message) }
+        if !problems.isEmpty { try lease.catalogue.addProblems(problems, run: run.id) }
+        try lease.catalogue.progress(run.id, lease: lease, phase: report.phase.rawValue, figures: figures)
+        try lease.catalogue.finish(run.id, lease: lease, state: state, figures: figures, error: error)
+    }
+
+    /// Makes what an interrupted capture stored count for the next one, as far as that still works.
+    private func keepWhatCame(_ conversation: CaptureConversation?) {
+        do { try conversation?.checkpoint() } catch {
+            Log.write(.warning, "\(host.name): what the interrupted run stored was not all kept: \(error)")
+        }
+        writer?.abandon()
+    }
+
+    /// Records why a capture ended; tells the agent unless it said so itself, or is gone, in which case it throws.
+    private func end(_ error: any Error) throws {
+        let reason = stop.isSet ? "\(CaptureError.stopping)" : "\(error)"
+        let connectionIsOver = stop.isSet || error is WireError || error is SSHError
+        Log.write(.error, "\(host.name): the backup failed: \(reason)")
+        let interrupted = stop.isSet || error as? WireError == .closed || error is SSHError
+        do { try record(interrupted ? .interrupted : .failed, error: reason) } catch {
+            // The next who looks marks the run as interrupted.
+            Log.write(.error, "\(host.name): the end of the run could not be recorded: \(error)")
+        }
+        if connectionIsOver { throw error }
+        if case CaptureError.agent = error { return }
+        try stream.send(.abort(message: reason))
+        try drain()
+    }
+
+    /// Drops what the agent had under way when it was told of the abort, up to its acknowledgement.
+    private func drain() throws {
+        let end = Time.monotonic() + 60_000_000_000
+        while Time.monotonic() < end {
+            let type = try stream.receive { type, _ in type }
+            if type == AgentMessage.failed(message: "").type { return }
+        }
+        throw CaptureError.refused("the agent did not stop after its capture was ended")
+    }
+}

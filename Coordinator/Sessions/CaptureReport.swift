@@ -1,0 +1,77 @@
+import Catalogue
+import Posix
+import Wire
+
+/// What a capture has seen, sent and met so far. Sizes in bytes.
+package final class CaptureReport {
+    package enum Phase: String, Sendable { case dump, files, publish }
+
+    package var phase = Phase.dump
+    package var dumpBytes: UInt64 = 0
+    package var folders = 0
+    package var filesSeen = 0
+    package var bytesSeen: UInt64 = 0
+    /// Files whose bytes were not read, because an earlier tree has them.
+    package var filesUnchanged = 0
+    package var filesSent = 0
+    /// Those of them that lie on the host's disks; the agent makes a few itself.
+    package var filesRead = 0
+    package var bytesSent: UInt64 = 0
+    package var filesVanished = 0
+    /// What there is in all, as far as it is known: the agent's count, or the snapshot before. For progress only.
+    package var expectedFiles: UInt64?
+    package var expectedBytes: UInt64?
+
+    /// Entries that are not in the snapshot, or not as they should be: any makes the snapshot incomplete.
+    package private(set) var problemCount = 0
+    /// The first thousand of them.
+    package private(set) var problems: [(path: [UInt8], message: String)] = []
+
+    /// Entries that the agent left out on purpose; the first thousand, for the run's report.
+    package private(set) var skipped: [(path: [UInt8], reason: String)] = []
+
+    package init() {}
+
+    func skip(_ path: [UInt8], _ reason: String) {
+        if skipped.count < 1000 { skipped.append((path, reason)) }
+    }
+
+    /// For the run's row; `stored` is what the repository grew by, in bytes.
+    func figures(stored: Int64) -> RunFigures {
+        var figures = RunFigures()
+        figures.filesSeen = Int64(filesSeen)
+        figures.bytesSeen = Int64(clamping: bytesSeen)
+        figures.filesRead = Int64(filesRead)
+        figures.filesSent = Int64(filesSent)
+        figures.bytesSent = Int64(clamping: bytesSent + dumpBytes)
+        figures.bytesStored = stored
+        figures.filesExpected = expectedFiles.map { Int64(clamping: $0) }
+        figures.bytesExpected = expectedBytes.map { Int64(clamping: $0) }
+        figures.problems = Int64(problemCount)
+        return figures
+    }
+
+    /// Records that the entry of these names, from the root down, is not as it should be.
+    func problem(_ names: [[UInt8]], _ message: String) {
+        problemCount += 1
+        if problems.count < 1000 { problems.append((Array(names.joined(separator: [0x2F])), message)) }
+    }
+}
+
+/// Why a capture ended without a snapshot, other than by the connection.
+package enum CaptureError: Error, CustomStringConvertible {
+    /// The agent said so.
+    case agent(String)
+    /// What the agent described or sent can't become a snapshot.
+    case refused(String)
+    /// This process was told to stop.
+    case stopping
+
+    package var description: String {
+        switch self {
+        case .agent(let message): message
+        case .refused(let message): message
+        case .stopping: "the coordinator was stopped; the next backup goes on where this one was"
+        }
+    }
+}

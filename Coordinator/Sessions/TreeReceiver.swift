@@ -1,0 +1,305 @@
+import Glibc
+import Posix
+import Repository
+import Wire
+
+/// Builds a snapshot's tree from what the agent describes and sends. It decides which files are wanted by comparing
+/// with earlier trees (the newest snapshot's and an interrupted capture's), cuts and stores what comes, and writes
+/// every folder's tree as soon as nothing in it is missing.
+///
+/// Memory: the folders on the way down to the one being listed, those with files still to come (bounded by
+/// `WireLimit`), and one chunk.
+final class TreeReceiver {
+    private let reader: BlobReader
+    private let writer: BlobWriter
+    private let chunker: Chunker
+    private let resumed: Checkpoint.PartialFile?
+    private let dump: Node
+    private let report: CaptureReport
+
+    /// From the root down to the folder whose list is due; empty when the walk is over.
+    private var listing: [OpenFolder] = []
+    private let root: OpenFolder
+    /// Wanted files in the order in which they will come.
+    private var wanted: [(folder: OpenFolder, slot: Int, start: Checkpoint.PartialFile?)] = []
+    private var firstWanted = 0
+    private var current: Incoming?
+    /// The root's tree, once everything is here.
+    private(set) var tree: BlobID?
+
+    private struct Incoming {
+        let folder: OpenFolder
+        let slot: Int
+        var content: [BlobID] = []
+        /// Bytes received, and those of them in `content`.
+        var received: UInt64 = 0
+        var stored: UInt64 = 0
+    }
+
+    /// - Parameters:
+    ///   - reader: Reads the earlier trees.
+    ///   - earlier: Root trees to compare with, the newest first.
+    ///   - resumed: How far an interrupted capture came in the file it was receiving.
+    ///   - dump: The node of the stored dump, to stand in `immich/backups`.
+    init(
+        reader: BlobReader,
+        writer: BlobWriter,
+        chunker: Chunker,
+        earlier: [BlobID],
+        resumed: Checkpoint.PartialFile?,
+        dump: Node,
+        report: CaptureReport
+    ) throws {
+        self.reader = reader
+        self.writer = writer
+        self.chunker = chunker
+        self.resumed = resumed
+        self.dump = dump
+        self.report = report
+        root = OpenFolder(
+            name: [],
+            place: .root,
+            parent: nil,
+            slot: 0,
+            earlier: Self.load(earlier, reader)
+        )
+        listing = [root]
+    }
+
+    private static func load(_ trees: [BlobID], _ reader: BlobReader) -> [EarlierFolder] {
+        // An earlier tree that can't be read costs time, not safety: its files are sent again.
+        trees.compactMap { id in
+            (try? Tree(parsing: reader.read(id, .tree))).map { EarlierFolder($0.nodes) }
+        }
+    }
+
+    // MARK: Listing
+
+    /// Takes (a part of) the entries of the folder whose list is due, and answers which files to send.
+    func list(_ entries: [Entry], last: Bool) throws -> [Wanted] {
+        guard let folder = listing.last else { throw WireError.malformed("a list after the walk was over") }
+        guard folder.nodes.count + entries.count <= WireLimit.entriesPerFolder else {
+            throw WireError.malformed("more than \(WireLimit.entriesPerFolder) entries in one folder")
+        }
+        var answer: [Wanted] = []
+        for (index, entry) in entries.enumerated() {
+            if let previous = folder.nodes.last, !previous.name.lexicographicallyPrecedes(entry.name) {
+                throw WireError.malformed("names of a folder do not ascend")
+            }
+            if let wish = try take(entry, in: folder) {
+                answer.append(Wanted(index: UInt32(index), offset: wish))
+            }
+        }
+        guard wanted.count - firstWanted <= WireLimit.unsent + WireLimit.unanswered else {
+            throw WireError.malformed("listing runs too far ahead of sending")
+        }
+        if last { try endOfList(folder) }
+        return answer
+    }
+
+    /// Records one entry; the offset to send it from when its bytes are wanted.
+    private func take(_ entry: Entry, in folder: OpenFolder) throws -> UInt64? {
+        var node = Node(entry)
+        let before = folder.earlier.compactMap { $0.node(entry.name) }
+        guard entry.kind == .file else {
+            if entry.kind == .directory && folder.place.child(entry.name) == nil {
+                throw WireError.malformed("a folder \(escaped(entry.name)) that has no place in a snapshot")
+            }
+            if entry.kind == .directory { report.folders += 1 }
+            let subtrees = before.compactMap { $0.kind == .directory ? $0.subtree : nil }
+            _ = folder.append(node, earlierSubtrees: subtrees, wanted: false)
+            return nil
+        }
+        report.filesSeen += 1
+        report.bytesSeen += entry.size
+        if let same = before.first(where: { isUnchanged($0, entry) }) {
+            node.content = same.content
+            report.filesUnchanged += 1
+            _ = folder.append(node, earlierSubtrees: [], wanted: false)
+            return nil
+        }
+        if entry.size == 0 {
+            _ = folder.append(node, earlierSubtrees: [], wanted: false)
+            return nil
+        }
+        let slot = folder.append(node, earlierSubtrees: [], wanted: true)
+        let start = resumable(entry, in: folder)
+        wanted.append((folder, slot, start))
+        return start?.stored ?? 0
+    }
+
+    /// The same inode with the same size and times holds the same bytes; they must still be in the index. What the
+    /// agent makes itself (inode 0) has no such history.
+    private func isUnchanged(_ node: Node, _ entry: Entry) -> Bool {
+        entry.inode != 0 && node.kind == .file && node.size == entry.size
+            && node.mtime.nanoseconds == entry.mtime
+            && node.ctime.nanoseconds == entry.ctime
+            && node.inode == entry.inode && isStored(node.content)
+    }
+
+    private func isStored(_ content: [BlobID]?) -> Bool {
+        content?.allSatisfy { writer.contains($0, .data) } ?? false
+    }
+
+    private func resumable(_ entry: Entry, in folder: OpenFolder) -> Checkpoint.PartialFile? {
+        guard let resumed, resumed.size == entry.size, resumed.mtime == entry.mtime,
+            resumed.ctime == entry.ctime, resumed.inode == entry.inode,
+            resumed.path == folder.path + [entry.name],
+            isStored(resumed.content)
+        else { return nil }
+        return resumed
+    }
+
+    /// The folder whose list is due could not be read on the agent's side.
+    func folderFailed(errno code: Int32) throws {
+        guard let folder = listing.last, folder.nodes.isEmpty, folder.place == .inside else {
+            throw WireError.malformed("a folder that must be there could not be read")
+        }
+        report.problem(folder.path, "the folder could not be read: \(describeErrno(code))")
+        try endOfList(folder)
+    }
+
+    private func endOfList(_ folder: OpenFolder) throws {
+        let entries = folder.nodes.lazy.map { (name: $0.name, isDirectory: $0.kind == .directory) }
+        if let fault = folder.place.fault(entries) { throw CaptureError.refused(fault) }
+        // On to the next folder in depth-first order; folders that hold no unlisted one are done with listing.
+        while let folder = listing.last {
+            if let (slot, earlier) = folder.takeNextDirectory() {
+                guard folder.depth < WireLimit.depth, let place = folder.place.child(folder.nodes[slot].name)
+                else { throw WireError.malformed("folders deeper than \(WireLimit.depth)") }
+                let child = OpenFolder(
+                    name: folder.nodes[slot].name,
+                    place: place,
+                    parent: folder,
+                    slot: slot,
+                    earlier: Self.load(earlier, reader)
+                )
+                folder.opened(child)
+                listing.append(child)
+                return
+            }
+            listing.removeLast()
+            folder.listed()
+            try closeIfComplete(folder)
+        }
+    }
+
+    // MARK: Files
+
+    /// Takes the next bytes of the file whose turn it is.
+    func data(_ bytes: UnsafeRawBufferPointer) throws {
+        try begin()
+        guard var file = current else { return }
+        // Taken out while it changes, so that its arrays are not copied.
+        current = nil
+        file.received += UInt64(bytes.count)
+        report.bytesSent += UInt64(bytes.count)
+        try chunker.feed(bytes) { try store($0, in: &file) }
+        current = file
+    }
+
+    private func store(_ chunk: UnsafeRawBufferPointer, in file: inout Incoming) throws {
+        file.content.append(try writer.add(chunk, .data))
+        file.stored += UInt64(chunk.count)
+    }
+
+    private func begin() throws {
+        guard current == nil else { return }
+        guard firstWanted < wanted.count else {
+            throw WireError.malformed("bytes of a file that nobody wanted")
+        }
+        let (folder, slot, start) = wanted[firstWanted]
+        firstWanted += 1
+        if firstWanted > 4096 {
+            wanted.removeFirst(firstWanted)
+            firstWanted = 0
+        }
+        chunker.reset()
+        var file = Incoming(folder: folder, slot: slot)
+        if let start {
+            file.content = start.content
+            file.stored = start.stored
+            file.received = start.stored
+        }
+        current = file
+    }
+
+    /// The file changed while it was read: what came of it is forgotten.
+    func again() throws {
+        try begin()
+        guard let file = current else { return }
+        chunker.reset()
+        current = Incoming(folder: file.folder, slot: file.slot)
+    }
+
+    func fileEnd(_ end: FileEnd) throws {
+        try begin()
+        guard var file = current else { return }
+        current = nil
+        try chunker.finish { try store($0, in: &file) }
+        let path = file.folder.path + [file.folder.nodes[file.slot].name]
+        switch end.status {
+        case .stable, .changing:
+            if end.status == .stable && end.size != file.received {
+                throw WireError.malformed("a file of \(end.size) bytes came as \(file.received)")
+            }
+            if end.status == .changing {
+                report.problem(path, "it kept changing while it was read; what was read last is stored")
+            }
+            file.folder.received(file.slot) { node in
+                node.content = file.content
+                node.size = file.received
+                node.mtime = ZonedTime(nanoseconds: end.mtime)
+                node.atime = node.mtime
+                node.ctime = ZonedTime(nanoseconds: end.ctime)
+                node.inode = end.inode
+            }
+            report.filesSent += 1
+            if end.inode != 0 { report.filesRead += 1 }
+        case .vanished:
+            report.filesVanished += 1
+            file.folder.lost(file.slot)
+        case .unreadable:
+            report.problem(path, "it could not be read: \(describeErrno(end.errno))")
+            file.folder.lost(file.slot)
+        }
+        try closeIfComplete(file.folder)
+    }
+
+    // MARK: Trees
+
+    private func closeIfComplete(_ folder: OpenFolder) throws {
+        guard folder.isComplete else { return }
+        let extra = folder.place == .immichFolder("backups") ? dump : nil
+        let id = try writeTree(folder.finalNodes(adding: extra))
+        guard let parent = folder.parent else {
+            tree = id
+            return
+        }
+        parent.closed(folder, tree: id)
+        try closeIfComplete(parent)
+    }
+
+    private func writeTree(_ nodes: [Node]) throws -> BlobID {
+        try Tree(nodes: nodes).encoded().withUnsafeBytes { try writer.add($0, .tree) }
+    }
+
+    /// Stores what is here so far as a tree of its own. The caller flushes the writer before it relies on it.
+    func checkpoint() throws -> Checkpoint {
+        func subtree(_ folder: OpenFolder) throws -> BlobID { try writeTree(folder.storedNodes(subtree)) }
+        var partial: Checkpoint.PartialFile?
+        if let file = current, !file.content.isEmpty {
+            let node = file.folder.nodes[file.slot]
+            partial = Checkpoint.PartialFile(
+                path: file.folder.path + [node.name],
+                size: node.size,
+                mtime: node.mtime.nanoseconds,
+                ctime: node.ctime.nanoseconds,
+                inode: node.inode,
+                content: file.content,
+                stored: file.stored
+            )
+        }
+        return Checkpoint(tree: try tree ?? subtree(root), partial: partial)
+    }
+}

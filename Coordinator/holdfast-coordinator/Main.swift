@@ -1,4 +1,129 @@
+import Arguments
+import Fleet
+import Glibc
+import Posix
+
+/// The command line of the coordinator: `holdfast-coordinator [--config FILE] COMMAND …`.
 @main
 enum Program {
-    static func main() {}
+    static func main() {
+        Host.ignoreBrokenPipes()
+        exit(run(ArgumentReader(Array(CommandLine.arguments.dropFirst()))).rawValue)
+    }
+}
+
+let version = "0.1.0"
+
+/// A command: its words, what follows them, and what it does. `run` returns the exit status.
+struct Command: Sendable {
+    let words: [String]
+    let synopsis: String
+    let summary: String
+    let run: @Sendable (inout ArgumentReader, Settings) throws -> ExitCode
+}
+
+private let commands = [
+    Command(
+        words: ["init"],
+        synopsis: "",
+        summary: "set up the state folder and show the recovery passphrase",
+        run: initialise
+    ),
+    Command(words: ["serve"], synopsis: "", summary: "receive backups until stopped", run: serve),
+    Command(
+        words: ["host", "add"],
+        synopsis: "NAME",
+        summary: "add an Immich host and print its join line",
+        run: hostAdd
+    ),
+    Command(words: ["host", "list"], synopsis: "", summary: "list the hosts", run: hostList),
+    Command(words: ["host", "show"], synopsis: "NAME", summary: "show one host", run: hostShow),
+    Command(
+        words: ["host", "token"],
+        synopsis: "NAME",
+        summary: "print a new join line for a machine that was replaced",
+        run: hostToken
+    ),
+    Command(
+        words: ["host", "remove"],
+        synopsis: "NAME",
+        summary: "take no more backups of a host; its repository stays",
+        run: hostRemove
+    ),
+    Command(words: ["backup"], synopsis: "HOST", summary: "back up a host now and watch it", run: backup),
+    Command(words: ["status"], synopsis: "", summary: "show how every host stands", run: status),
+    Command(words: ["snapshots"], synopsis: "[HOST]", summary: "list snapshots", run: snapshots),
+    Command(
+        words: ["ls"],
+        synopsis: "HOST [PATH] [--snapshot ID]",
+        summary: "list what a snapshot holds",
+        run: list
+    ),
+    Command(words: ["locks"], synopsis: "", summary: "list who works on which host", run: locks),
+    Command(
+        words: ["password"],
+        synopsis: "HOST",
+        summary: "print a repository's password and how to open it with restic",
+        run: password
+    ),
+]
+
+private var usage: String {
+    var text = """
+        holdfast-coordinator \(version): receives, keeps and proves the backups of Immich hosts
+
+        usage: holdfast-coordinator [--config FILE] COMMAND [--json]
+
+
+        """
+    let lines = commands.map {
+        (($0.words + [$0.synopsis]).filter { !$0.isEmpty }.joined(separator: " "), $0.summary)
+    }
+    let width = lines.map(\.0.count).max() ?? 0
+    for (call, summary) in lines {
+        text += "  \(call)\(String(repeating: " ", count: width - call.count))  \(summary)\n"
+    }
+    return text + """
+
+        --config FILE  the inventory (default /etc/holdfast/fleet.yaml); --json prints for programs
+        exit status: 0 done, 1 failed, 3 done but incomplete, 10 no repository, 11 locked, 12 wrong password,
+        20 unreachable, 21 dump failed, 22 no catalogue, 23 no space, 25 damage found, 64 usage, 78 configuration
+
+        """
+}
+
+private func run(_ arguments: ArgumentReader) -> ExitCode {
+    var reader = arguments
+    do {
+        if reader.asksForHelp {
+            put(usage)
+            return .done
+        }
+        if reader.flag("--version") {
+            put("holdfast-coordinator \(version)\n")
+            return .done
+        }
+        let settings = Settings(
+            configurationPath: try reader.option("--config") ?? FleetConfiguration.defaultPath,
+            json: reader.flag("--json")
+        )
+        guard let word = reader.argument() else { throw UsageError.missingCommand }
+        if word == "session" { return try session(&reader, settings) }
+        let candidates = commands.filter { $0.words[0] == word }
+        guard let first = candidates.first else { throw UsageError.unknownCommand(word) }
+        var command = first
+        if first.words.count > 1 {
+            let second = try reader.required("a command after \(word)")
+            guard let found = candidates.first(where: { $0.words[1] == second }) else {
+                throw UsageError.unknownCommand("\(word) \(second)")
+            }
+            command = found
+        }
+        return try command.run(&reader, settings)
+    } catch let error as UsageError {
+        put("holdfast-coordinator: \(error)\nsee holdfast-coordinator --help\n", to: STDERR_FILENO)
+        return .usage
+    } catch {
+        return complain(error)
+    }
 }

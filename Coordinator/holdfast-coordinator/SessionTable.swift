@@ -42,7 +42,7 @@ struct SessionTable {
         do {
             // Its own image, also after the file was replaced by an upgrade.
             let child = try ChildProcess(
-                ["/proc/self/exe", "session"] + arguments,
+                ["/proc/self/exe", "session", peer] + arguments,
                 extra: [socket.raw, childEnd.raw]
             )
             sessions.append(Session(pid: child.pid, control: ours, peer: peer))

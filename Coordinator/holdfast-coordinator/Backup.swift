@@ -1,0 +1,148 @@
+import Arguments
+import Catalogue
+import Fleet
+import Glibc
+import JSON
+import Posix
+
+/// `backup HOST`: queues a run, wakes the service, and watches the run to its end. Interrupted, the run goes on
+/// unless no agent has taken it yet.
+func backup(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> ExitCode {
+    let name = try arguments.required("HOST")
+    try arguments.finish()
+    let fleet = try settings.fleet()
+    return try fleet.withCatalogue { catalogue in
+        let host = try catalogue.host(named: name)
+        if let holder = try catalogue.holders(host: host.id).first(where: { $0.kind == "capture" }) {
+            throw CommandFailure(.locked, "a backup of \(name) is running already: \(holder)")
+        }
+        guard try catalogue.isServed() else {
+            throw CommandFailure(
+                .unreachable,
+                "the service is not running, so no agent can be reached: start it with "
+                    + "`systemctl start holdfast-coordinator` or `holdfast-coordinator serve`"
+            )
+        }
+        guard try catalogue.keys(of: host).contains(where: { $0.revoked == nil }) else {
+            throw CommandFailure(
+                .unreachable,
+                "\(name) has not joined yet: `holdfast-coordinator host token \(name)` gives the line to type there"
+            )
+        }
+        let run = try catalogue.queueRun(host: host)
+        return try watch(run, host, catalogue, settings)
+    }
+}
+
+private func watch(_ queued: RunRow, _ host: HostRow, _ catalogue: Catalogue, _ settings: Settings) throws
+    -> ExitCode
+{
+    let interrupted = try InterruptFlag()
+    var line = LiveLine()
+    var progress = RateMeter()
+    let start = Time.monotonic()
+    while true {
+        guard let run = try catalogue.run(queued.id) else {
+            throw CommandFailure(.failed, "the run \(queued.id) is gone from the catalogue")
+        }
+        if run.state.isOver {
+            line.clear()
+            return try report(run, catalogue, settings)
+        }
+        if interrupted.isSet {
+            line.clear()
+            let cancelled = try catalogue.cancelQueuedRun(run.id)
+            let fate = cancelled ? "was cancelled" : "goes on: holdfast-coordinator status"
+            put("the backup of \(host.name) \(fate)\n", to: STDERR_FILENO)
+            return .interrupted
+        }
+        if run.state == .running {
+            progress.note(run.figures.bytesSent)
+            line.show(describe(run, progress))
+        } else if Time.monotonic() - start > 2_000_000_000 {
+            let contact = host.lastContact.map { "last contact \(ago($0))" } ?? "it was never in contact"
+            line.show("waiting for the agent of \(host.name) (\(contact)); Ctrl-C cancels")
+        }
+        Time.sleep(seconds: 0.2)
+    }
+}
+
+/// `files  62 %  1.2 GB of 1.9 GB  98 MB/s  12,304 files  time left 7 s`.
+private func describe(_ run: RunRow, _ meter: RateMeter) -> String {
+    let figures = run.figures
+    var parts = ["\(run.hostName): \(run.phase ?? "starting")"]
+    if let fraction = figures.fraction { parts.append("\(Int(fraction * 100)) %") }
+    parts.append("\(Human.count(figures.filesSeen)) files, \(Human.bytes(figures.bytesSeen)) looked at")
+    parts.append("\(Human.bytes(figures.bytesSent)) sent, \(Human.bytes(meter.perSecond))/s")
+    if let fraction = figures.fraction, fraction > 0.01, let started = run.started {
+        let elapsed = Double(Time.now() - started)
+        parts.append("time left \(Human.duration(nanoseconds: Int64(elapsed / fraction * (1 - fraction))))")
+    }
+    return parts.joined(separator: "  ")
+}
+
+private func report(_ run: RunRow, _ catalogue: Catalogue, _ settings: Settings) throws -> ExitCode {
+    let problems = try catalogue.problems(run: run.id)
+    if settings.json {
+        printJSON(runJSON(run, problems))
+    } else if let snapshot = run.snapshot, run.state == .done || run.state == .incomplete {
+        let figures = run.figures
+        let time = Human.duration(nanoseconds: (run.ended ?? 0) - (run.started ?? 0))
+        put(
+            "\(run.hostName): snapshot \(snapshot.prefix(8)) in \(time): \(Human.count(figures.filesSeen)) files, "
+                + "\(Human.bytes(figures.bytesSeen)); \(Human.count(figures.filesSent)) files sent, "
+                + "\(Human.bytes(figures.bytesSent)) with the dump; the repository grew by "
+                + "\(Human.bytes(figures.bytesStored))\n"
+        )
+    }
+    for problem in problems.prefix(20) {
+        put("  \(escaped(problem.path)): \(problem.message)\n", to: STDERR_FILENO)
+    }
+    if run.figures.problems > 20 {
+        put("  and \(run.figures.problems - 20) more entries; --json lists up to 1,000\n", to: STDERR_FILENO)
+    }
+    switch run.state {
+    case .done: return .done
+    case .incomplete: return .incomplete
+    default: break
+    }
+    let reason = run.error ?? "it was \(run.state.rawValue)"
+    put("holdfast-coordinator: no snapshot of \(run.hostName): \(reason)\n", to: STDERR_FILENO)
+    if run.state == .cancelled { return .locked }
+    return run.phase == "dump" && run.state == .failed ? .dumpFailed : .failed
+}
+
+/// A run with its figures, for `--json`.
+func runJSON(_ run: RunRow, _ problems: [RunProblem] = []) -> JSON {
+    let figures = run.figures
+    return JSON([
+        ("run", JSON(run.id)), ("host", JSON(run.hostName)), ("state", JSON(run.state.rawValue)),
+        ("phase", JSON(run.phase)), ("requested", instant(run.requested)), ("started", instant(run.started)),
+        ("ended", instant(run.ended)), ("files_seen", JSON(figures.filesSeen)),
+        ("bytes_seen", JSON(figures.bytesSeen)), ("files_read", JSON(figures.filesRead)),
+        ("files_sent", JSON(figures.filesSent)), ("bytes_sent", JSON(figures.bytesSent)),
+        ("bytes_stored", JSON(figures.bytesStored)), ("files_expected", JSON(figures.filesExpected)),
+        ("bytes_expected", JSON(figures.bytesExpected)), ("problem_count", JSON(figures.problems)),
+        (
+            "problems",
+            .array(problems.map { JSON([("path", JSON(escaped($0.path))), ("message", JSON($0.message))]) })
+        ),
+        ("error", JSON(run.error)), ("snapshot", JSON(run.snapshot)),
+    ])
+}
+
+/// Bytes per second over the last ten seconds.
+struct RateMeter {
+    private var samples: [(time: Int64, bytes: Int64)] = []
+
+    mutating func note(_ bytes: Int64) {
+        let now = Time.monotonic()
+        samples.append((now, bytes))
+        while let first = samples.first, now - first.time > 10_000_000_000 { samples.removeFirst() }
+    }
+
+    var perSecond: Int64 {
+        guard let first = samples.first, let last = samples.last, last.time > first.time else { return 0 }
+        return Int64(Double(last.bytes - first.bytes) / (Double(last.time - first.time) / 1e9))
+    }
+}

@@ -1,0 +1,31 @@
+import Arguments
+import Catalogue
+import Fleet
+import Repository
+import Sessions
+
+extension FleetConfiguration {
+    /// Runs `body` under the host's shared locks, of the catalogue and of restic, so that nothing is deleted
+    /// meanwhile.
+    func reading<R>(_ name: String, _ body: (Catalogue, HostRow, Repository) throws -> R) throws -> R {
+        try withServer { server, catalogue in
+            let host = try catalogue.host(named: name)
+            let repository = try openRepository(of: name)
+            let lease = try HostLease(host, .reading, server: server.address)
+            defer { lease.release() }
+            let lock = try RepositoryLock(repository, exclusive: false, owner: lease.id)
+            defer { lock.release() }
+            return try body(lease.catalogue, host, repository)
+        }
+    }
+}
+
+extension Repository {
+    /// The snapshot of a full id.
+    func snapshot(_ id: String) throws -> Snapshot {
+        guard let file = BlobID(hex: id) else {
+            throw CommandFailure(.failed, "\(id) is no id of a snapshot")
+        }
+        return try Snapshot(parsing: read(.snapshots, file))
+    }
+}

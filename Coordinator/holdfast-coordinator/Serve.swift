@@ -1,0 +1,54 @@
+import Arguments
+import CLinux
+import Catalogue
+import Fleet
+import Glibc
+import Posix
+import Sessions
+import Synchronization
+
+/// `serve`: listens, starts a session process per connection, and wakes sessions when there is work for their host.
+/// It alone listens to the catalogue. It ends on SIGTERM and SIGINT, after its sessions, each of which leaves its
+/// capture in order.
+func serve(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> ExitCode {
+    try arguments.finish()
+    let fleet = try settings.fleet()
+    try fleet.requireSetUp()
+    let stopping = Atomic(false)
+    let wake = try FileDescriptor.pipe()
+    let wakeEnd = wake.write
+    try Signals.watch([SIGTERM, SIGINT, SIGCHLD]) { number in
+        if number != SIGCHLD { stopping.store(true, ordering: .relaxed) }
+        var byte: UInt8 = 0
+        _ = write(wakeEnd, &byte, 1)
+    }
+    clinux_set_nonblocking(wake.read, 1)
+
+    let server = try CatalogueServer(fleet)
+    defer { try? server.end() }
+    var listeners: [Int32] = []
+    for endpoint in fleet.listen {
+        do {
+            let listener = try TCPListener(address: endpoint.host, port: endpoint.port)
+            clinux_set_nonblocking(listener.descriptor.raw, 1)
+            Log.write(.notice, "listening on \(endpoint.host) port \(listener.port)")
+            listeners.append(listener.release())
+        } catch {
+            let advice =
+                error.code == EADDRINUSE
+                ? "; another program has this port: see `ss -ltnp`, or choose another in `listen:` of "
+                    + "\(settings.configurationPath)" : ""
+            throw CommandFailure(.failed, "\(error)\(advice)")
+        }
+    }
+    var service = try Service(
+        server: server,
+        listeners: listeners,
+        wake: wake.read,
+        sessionArguments: ["--config", settings.configurationPath]
+    )
+    while !stopping.load(ordering: .relaxed) { service.step() }
+    Log.write(.notice, "stopping")
+    service.stop()
+    return .done
+}

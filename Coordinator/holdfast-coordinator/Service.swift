@@ -1,0 +1,124 @@
+import CLinux
+import Catalogue
+import Fleet
+import Glibc
+import Posix
+import Postgres
+
+/// The running service: one thread that waits for connections, for what sessions say, and for the catalogue's
+/// notifications. Sessions do the work, each in its own process.
+struct Service {
+    private let server: CatalogueServer
+    private let listeners: [Int32]
+    /// Readable when a signal came.
+    private let wake: Int32
+    private let sessionArguments: [String]
+    private var catalogue: Catalogue?
+    /// When to try for the catalogue again; it is a moment on the monotonic clock.
+    private var retryAt: Int64 = 0
+    private var table = SessionTable()
+
+    init(server: CatalogueServer, listeners: [Int32], wake: Int32, sessionArguments: [String]) throws {
+        self.server = server
+        self.listeners = listeners
+        self.wake = wake
+        self.sessionArguments = sessionArguments
+        catalogue = try Self.connect(server)
+    }
+
+    /// The catalogue with the lock that tells the command line that a service runs.
+    private static func connect(_ server: CatalogueServer) throws -> Catalogue {
+        let catalogue = try server.open(applicationName: "holdfast serve")
+        try catalogue.markServing()
+        try catalogue.connection.listen(Catalogue.Channel.jobs)
+        try catalogue.endAbandonedRuns()
+        return catalogue
+    }
+
+    /// Waits for something to happen, at most five seconds, and deals with it.
+    mutating func step() {
+        let sessions = table.sessions
+        let database = catalogue?.connection.descriptor ?? -1
+        let polled = [wake, database] + listeners + sessions.map(\.control)
+        let ready = (try? waitReadable(polled, seconds: 5)) ?? []
+        if ready.contains(0) { drain(wake) }
+        for index in ready where index >= 2 {
+            if index < 2 + listeners.count {
+                accept(listeners[index - 2])
+            } else {
+                hear(sessions[index - 2 - listeners.count])
+            }
+        }
+        reap()
+        withCatalogue { catalogue, table in
+            for notification in try catalogue.connection.notifications(timeout: 0) {
+                if let host = Int32(notification.payload) { table.wake(host: host) }
+            }
+        }
+    }
+
+    private func drain(_ descriptor: Int32) {
+        var buffer = [UInt8](repeating: 0, count: 256)
+        while read(descriptor, &buffer, buffer.count) > 0 {}
+    }
+
+    private mutating func accept(_ listener: Int32) {
+        do {
+            guard let (socket, peer) = try TCPListener.accept(listener) else { return }
+            let connection = FileDescriptor(owning: socket)
+            // Closed at once: a stranger who floods the port gets nothing, and those who are in stay.
+            guard table.admits(peer) else { return }
+            try table.start(socket: connection, peer: peer, arguments: sessionArguments)
+        } catch {
+            Log.write(.error, "cannot take a connection: \(error)")
+            // Out of descriptors or processes: the listener stays readable, so wait a little.
+            Time.sleep(seconds: 0.1)
+        }
+    }
+
+    private mutating func hear(_ session: SessionTable.Session) {
+        guard table.listen(to: session) else { return table.remove(session) }
+        guard session.idle, let host = session.host else { return }
+        // Work may have been queued just before the session went to sleep.
+        withCatalogue { catalogue, table in
+            if try catalogue.hostsWithQueuedRuns().contains(host) { table.wake(host: host) }
+        }
+    }
+
+    private func reap() {
+        var status: Int32 = 0
+        while waitpid(-1, &status, WNOHANG) > 0 {}
+    }
+
+    /// Calls `body` while the catalogue is there; when it is lost, it is tried for again every five seconds, and
+    /// captures that run meanwhile hold their own connections.
+    private mutating func withCatalogue(_ body: (Catalogue, inout SessionTable) throws -> Void) {
+        do {
+            if catalogue == nil {
+                guard Time.monotonic() >= retryAt else { return }
+                catalogue = try Self.connect(server)
+                Log.write(.notice, "the catalogue is back")
+                for session in table.sessions { if let host = session.host { table.wake(host: host) } }
+            }
+            if let catalogue { try body(catalogue, &table) }
+        } catch {
+            Log.write(.error, "the catalogue: \(error); trying again in 5 s")
+            catalogue?.close()
+            catalogue = nil
+            retryAt = Time.monotonic() + 5_000_000_000
+        }
+    }
+
+    /// Ends the sessions, each after it has left its capture in order, at most 20 s.
+    mutating func stop() {
+        table.signalAll(SIGTERM)
+        let end = Time.monotonic() + 20_000_000_000
+        while !table.sessions.isEmpty && Time.monotonic() < end {
+            for session in table.sessions where !table.listen(to: session) { table.remove(session) }
+            Time.sleep(seconds: 0.05)
+        }
+        table.signalAll(SIGKILL)
+        reap()
+        catalogue?.close()
+    }
+}

@@ -79,7 +79,7 @@ let package = Package(
         module("Agent/Capture", ["Posix", "JSON", "Immich", "Wire", "SSH"]),
         program(
             "Agent/holdfast-agent",
-            ["Capture", "Arguments", "Configuration", "Posix", "JSON", "SSH", "Wire"]
+            ["Capture", "Arguments", "Configuration", "Immich", "Posix", "JSON", "SSH", "Wire"]
         ),
 
         // The coordinator.

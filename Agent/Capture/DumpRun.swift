@@ -1,5 +1,5 @@
 import Glibc
-import Immich
+package import Immich
 import Posix
 
 /// One run of PostgreSQL's dump program, streamed; nothing of it touches this machine's disks.
@@ -144,7 +144,7 @@ struct DumpRun: ~Copyable {
             database.endSessions(named: session)
             throw CaptureFailure(
                 .dump,
-                "the dump failed with \(end): \(said.isEmpty ? "it said nothing" : said)"
+                "the dump program failed (\(end)): \(said.isEmpty ? "it said nothing" : said)"
             )
         }
         // Keeps the lifeline open up to here.
@@ -183,7 +183,7 @@ private final class Tail: @unchecked Sendable {
 extension Database {
     /// The program's name, or its path where it must be of the server's major version or newer: on this machine
     /// several versions may be installed, in a container it is always fitting.
-    func locate(_ program: DumpProgram, major: Int) throws(CaptureFailure) -> String {
+    package func locate(_ program: DumpProgram, major: Int) throws(CaptureFailure) -> String {
         guard case .local = place else { return program.rawValue }
         let root = "/usr/lib/postgresql"
         let installed = ((try? Directory.names(root)) ?? []).compactMap {

@@ -1,4 +1,89 @@
+import Arguments
+import Configuration
+import Glibc
+import Posix
+import SSH
+
+/// The program's release, told to the coordinator.
+let version = "0.1.0"
+
+private let usage = """
+    holdfast-agent: backs up this machine's Immich to a Holdfast coordinator
+
+      holdfast-agent join ADDRESS TOKEN   makes this machine a host of the coordinator; `holdfast-coordinator host add`
+                                          prints the whole line
+      holdfast-agent run                  waits for the coordinator's word and captures (what systemd starts)
+      holdfast-agent backup               asks for a capture now and shows it
+      holdfast-agent doctor [--json]      says what was found of Immich and the coordinator, and what to do about
+                                          the rest
+
+      --config DIR    the folder of agent.yaml and agent.key (default /etc/holdfast-agent)
+      --help, --version
+
+    Exit status: 0 done, 1 failed, 3 done but some files could not be read or kept changing, 11 the coordinator is busy with
+    this host, 20 coordinator unreachable, 21 the database dump failed, 64 usage, 78 configuration, 130 interrupted
+
+    """
+
 @main
 enum Program {
-    static func main() {}
+    static func main() {
+        Host.ignoreBrokenPipes()
+        exit(run(Array(CommandLine.arguments.dropFirst())).rawValue)
+    }
+
+    private static func run(_ arguments: [String]) -> ExitCode {
+        func complain(_ text: String) { put("holdfast-agent: \(text)\n", to: STDERR_FILENO) }
+        do {
+            return try dispatch(arguments)
+        } catch let error as UsageError {
+            complain("\(error)\n\n\(usage)")
+            return .usage
+        } catch let error as CommandFailure {
+            complain(error.description)
+            return error.code
+        } catch let error as ConfigurationError {
+            complain(error.description)
+            return .configuration
+        } catch let error as SSHError {
+            complain(error.description)
+            if case .keyFile = error { return .configuration }
+            return .unreachable
+        } catch {
+            complain("\(error)")
+            return .failed
+        }
+    }
+
+    private static func dispatch(_ arguments: [String]) throws -> ExitCode {
+        var reader = ArgumentReader(arguments)
+        if reader.asksForHelp {
+            put(usage)
+            return .done
+        }
+        if reader.flag("--version") {
+            put("holdfast-agent \(version)\n")
+            return .done
+        }
+        let folder = try reader.option("--config") ?? "/etc/holdfast-agent"
+        guard let command = reader.argument() else { throw UsageError.missingCommand }
+        switch command {
+        case "join":
+            let address = try reader.required("ADDRESS")
+            let token = try reader.required("TOKEN")
+            try reader.finish()
+            return try join(address: address, token: token, folder: folder)
+        case "run":
+            try reader.finish()
+            return try Daemon(folder: folder).run()
+        case "backup":
+            try reader.finish()
+            return try backup(folder: folder)
+        case "doctor":
+            let asJSON = reader.flag("--json")
+            try reader.finish()
+            return Doctor(folder: folder).run(asJSON: asJSON)
+        default: throw UsageError.unknownCommand(command)
+        }
+    }
 }

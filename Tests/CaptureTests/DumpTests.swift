@@ -27,8 +27,8 @@ struct DumpTests {
     }
 
     @Test(arguments: [
-        ("exit 3", "the dump failed with exit status 3: pg_dump: error: it broke"),
-        ("kill -9 $$", "the dump failed with exit status 137: pg_dump: error: it broke"),
+        ("exit 3", "the dump program failed (exit status 3): pg_dump: error: it broke"),
+        ("kill -9 $$", "the dump program failed (exit status 137): pg_dump: error: it broke"),
     ])
     func `a dump that fails says what its program said`(end: (String, String)) throws {
         let host = try FakeHost()

@@ -87,7 +87,8 @@ final class FakeCoordinator: @unchecked Sendable {
     private var last: [UInt8]?
     private var aborted = false
 
-    init(_ channel: SocketChannel) { stream = FrameStream(channel) }
+    init(_ channel: any ByteChannel) { stream = FrameStream(channel) }
+    init(_ stream: FrameStream) { self.stream = stream }
 
     struct Breach: Error { let what: String }
 

@@ -1,0 +1,196 @@
+import Capture
+import Glibc
+import Posix
+import SSH
+import Testing
+import Wire
+
+/// `holdfast-agent` as it is built, against an SSH server of the test's own.
+@Suite("The agent's program")
+struct ProgramTests {
+    @Test func `mistakes on the command line are status 64 and never repeat a token`() throws {
+        for arguments in [[], ["nothing"], ["run", "x"], ["doctor", "--jsno"], ["join", "nas"]] {
+            let result = try agent(arguments)
+            #expect(result.status == 64, "\(arguments)")
+            #expect(result.error.contains("holdfast-agent join ADDRESS TOKEN"))
+        }
+        let cut = try agent(["join", "nas.lan", "hf1.abcdef"])
+        #expect(cut.status == 64)
+        #expect(cut.error.contains("the token is not whole") && !cut.error.contains("abcdef"))
+        #expect(try agent(["--version"]).output.hasPrefix("holdfast-agent "))
+        #expect(try agent(["--help"]).status == 0)
+    }
+
+    @Test func `without joining, run and backup are status 78 and say what to do`() throws {
+        for command in ["run", "backup"] {
+            let result = try agent(["--config", "/tmp/holdfast-none", command])
+            #expect(result.status == 78)
+            #expect(result.error.contains("holdfast-coordinator host add"))
+        }
+    }
+
+    @Test func `a mistake in agent.yaml is named with its line`() throws {
+        let host = try FakeHost()
+        try Files.writeAtomically(
+            Array("coordinator: nas:2222\nhost_key: x\n".utf8),
+            to: "\(host.folder)/agent.yaml"
+        )
+        let result = try agent(["--config", host.folder, "run"])
+        #expect(result.status == 78)
+        #expect(result.error.contains("agent.yaml:2"), "\(result.error)")
+    }
+
+    @Test func `join, backup, and the exit statuses that tell how it went`() throws {
+        let host = try FakeHost()
+        try host.write("photo", "upload/u/1.jpg")
+        let server = try AgentServer()
+        try #require(try join(host, server) == 0)
+        for name in ["agent.yaml", "agent.key"] {
+            #expect(try FileStatus(path: "\(host.folder)/\(name)").mode & 0o7777 == 0o600)
+        }
+        server.work = .capture { _ in }
+        let done = try agent(["--config", host.folder, "backup"])
+        #expect(done.status == 0, "\(done.error)")
+        #expect(done.output.hasPrefix("snapshot abc123 in "))
+        #expect(server.last?.files["immich/upload/u/1.jpg"]?.bytes == Array("photo".utf8))
+
+        server.work = .busy("held by backup since 10:00")
+        let busy = try agent(["--config", host.folder, "backup"])
+        #expect(busy.status == 11)
+        #expect(busy.error.contains("held by backup since 10:00"))
+
+        server.work = .capture { _ in }
+        try host.dump(FakeHost.wholeDump, then: "echo 'pg_dump: no' >&2; exit 1")
+        #expect(try agent(["--config", host.folder, "backup"]).status == 21)
+        try host.dump(FakeHost.wholeDump)
+
+        server.work = .capture { coordinator in
+            coordinator.want = { path, _ in
+                // Turned into a folder: opening it works, reading does not.
+                path == "immich/upload/u/1.jpg" ? 0 : nil
+            }
+            coordinator.abortsAt = { $0 > 2 }
+        }
+        let aborted = try agent(["--config", host.folder, "backup"])
+        #expect(aborted.status == 1)
+        #expect(aborted.error.contains("the coordinator ended the capture: stop it"))
+
+        server.stop()
+        let gone = try agent(["--config", host.folder, "backup"])
+        #expect(gone.status == 20)
+        #expect(gone.error.contains("connection refused"), "\(gone.error)")
+    }
+
+    @Test func `a token that is refused leaves nothing behind, and joining again keeps what a person wrote`()
+        throws
+    {
+        let host = try FakeHost()
+        let server = try AgentServer()
+        server.refusesTokens = true
+        #expect(try join(host, server) == 1)
+        #expect(!Files.exists("\(host.folder)/agent.key.new"))
+        #expect(!Files.exists("\(host.folder)/agent.key"))
+        server.refusesTokens = false
+        #expect(try join(host, server) == 0)
+        let before = try Files.read("\(host.folder)/agent.key")
+        #expect(try join(host, server) == 0)
+        #expect(try Files.read("\(host.folder)/agent.key") != before)
+        let text = String(decoding: try Files.read("\(host.folder)/agent.yaml"), as: UTF8.self)
+        #expect(text.contains("docker: \(host.folder)/bin/docker\n"))
+        #expect(text.components("coordinator:") == 1)
+    }
+
+    @Test func `another host key than the token's is refused`() throws {
+        let host = try FakeHost()
+        let server = try AgentServer()
+        let other = try KeyPair.generate().publicKey.fingerprint
+        let token = try #require(JoinToken(secret: randomBytes(16), fingerprint: other.bytes))
+        let result = try agent(["--config", host.folder, "join", "127.0.0.1:\(server.port)", token.text])
+        #expect(result.status == 20)
+        #expect(result.error.contains("is not the coordinator"), "\(result.error)")
+    }
+
+    @Test func `waiting costs under 20 MB, and SIGTERM ends it at once`() throws {
+        let host = try FakeHost()
+        let server = try AgentServer()
+        try #require(try join(host, server) == 0)
+        server.work = .wait
+        let child = try ChildProcess([program, "--config", host.folder, "run"], error: .nothing)
+        try server.untilWaiting()
+        Time.sleep(seconds: 0.3)
+        let status = String(decoding: try Files.read("/proc/\(child.pid)/status"), as: UTF8.self)
+        let line = status.split(separator: "\n").first { $0.hasPrefix("VmRSS:") } ?? ""
+        let kilobytes = Int(line.filter(\.isNumber)) ?? .max
+        #expect(kilobytes < 20_000, "\(line)")
+        let start = Time.monotonic()
+        child.signal(SIGTERM)
+        #expect(try child.wait() == .exit(0))
+        #expect(Time.monotonic() - start < 2_000_000_000)
+    }
+
+    @Test func `SIGTERM during a capture ends it between two frames and tells the coordinator`() throws {
+        let host = try FakeHost()
+        try host.write(String(repeating: "x", count: 40_000_000), "upload/large.mov")
+        let server = try AgentServer()
+        try #require(try join(host, server) == 0)
+        let pid = Found<pid_t>()
+        server.work = .capture { coordinator in
+            coordinator.keepsBytes = false
+            coordinator.onData = { path in
+                if path.hasSuffix("large.mov"), let found = pid.take() { kill(found, SIGTERM) }
+            }
+        }
+        let child = try ChildProcess([program, "--config", host.folder, "run"], error: .nothing)
+        pid.put(child.pid)
+        #expect(try child.wait() == .exit(0))
+        server.stop()
+        #expect(server.last?.failure == "the agent was stopped")
+    }
+
+    @Test func `an agent whose coordinator is away tries again until it is there`() throws {
+        let host = try FakeHost()
+        let first = try AgentServer()
+        try #require(try join(host, first) == 0)
+        first.stop()
+        let child = try ChildProcess([program, "--config", host.folder, "run"], error: .nothing)
+        Time.sleep(seconds: 0.5)
+        let second = try AgentServer(port: first.port, hostKey: first.hostKey)
+        second.work = .capture { _ in }
+        for _ in 0..<100 where second.last?.committed != true { Time.sleep(seconds: 0.1) }
+        #expect(second.last?.committed == true)
+        child.signal(SIGTERM)
+        _ = try child.wait()
+    }
+
+    // MARK: Helpers
+
+    private var program: String {
+        let own = (try? Files.linkTarget(at: AT_FDCWD, Array("/proc/self/exe".utf8))) ?? []
+        return Files.parent(String(decoding: own, as: UTF8.self)) + "/holdfast-agent"
+    }
+
+    private func agent(_ arguments: [String]) throws -> (status: Int32, output: String, error: String) {
+        let result = try ChildProcess.run([program] + arguments)
+        guard case .exit(let status) = result.end else { return (-1, "", "\(result.end)") }
+        return (
+            status, String(decoding: result.output, as: UTF8.self),
+            String(decoding: result.error, as: UTF8.self)
+        )
+    }
+
+    private func join(_ host: FakeHost, _ server: AgentServer) throws -> Int32 {
+        if !Files.exists("\(host.folder)/agent.yaml") {
+            let text = "# Ours.\ndocker: \(host.folder)/bin/docker\n"
+            try Files.writeAtomically(Array(text.utf8), to: "\(host.folder)/agent.yaml")
+        }
+        let token = try #require(
+            JoinToken(secret: randomBytes(16), fingerprint: server.hostKey.publicKey.fingerprint.bytes)
+        )
+        return try agent(["--config", host.folder, "join", "127.0.0.1:\(server.port)", token.text]).status
+    }
+}
+
+extension String {
+    /// How often `part` stands in it at the beginning of a line.
+    fileprivate func components(_ part: String) -> Int { split(separator: "\n").count { $0.hasPrefix(part) } }
+}

@@ -84,7 +84,7 @@ package struct BlobID: Hashable, Comparable, Sendable {
     package var short: String { String(hex.prefix(8)) }
 
     /// Appends the 64 digits to JSON text that is being built.
-    func appendHex(to text: inout [UInt8]) {
+    package func appendHex(to text: inout [UInt8]) {
         for word in [a, b, c, d] {
             for shift in stride(from: 60, through: 0, by: -4) {
                 let nibble = UInt8(truncatingIfNeeded: word >> UInt64(shift)) & 15

@@ -94,7 +94,7 @@ package struct BlobIndex: Sendable {
     // MARK: Adding
 
     /// Adds a pack and its blobs; what is listed already for the same place is not listed twice.
-    mutating func add(pack: BlobID, _ blobs: [PackedBlob]) {
+    package mutating func add(pack: BlobID, _ blobs: [PackedBlob]) {
         let number: UInt32
         if let known = packNumbers[pack] {
             number = known

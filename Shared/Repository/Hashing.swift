@@ -90,7 +90,9 @@ func hmacSHA256(key: [UInt8], _ message: [UInt8]) throws(RepositoryError) -> [UI
 }
 
 /// HKDF with SHA-256 (RFC 5869): `count` bytes (at most 8160) for the purpose that `info` names.
-func hkdfSHA256(key: [UInt8], salt: [UInt8], info: [UInt8], count: Int) throws(RepositoryError) -> [UInt8] {
+package func hkdfSHA256(key: [UInt8], salt: [UInt8], info: [UInt8], count: Int) throws(RepositoryError)
+    -> [UInt8]
+{
     precondition(count <= 255 * 32)
     let pseudorandom = try hmacSHA256(key: salt.isEmpty ? [UInt8](repeating: 0, count: 32) : salt, key)
     var result: [UInt8] = []
@@ -129,7 +131,8 @@ package struct ScryptCost: Equatable, Sendable {
 }
 
 /// 64 bytes from a password.
-func scrypt(_ password: [UInt8], salt: [UInt8], _ cost: ScryptCost) throws(RepositoryError) -> [UInt8] {
+package func scrypt(_ password: [UInt8], salt: [UInt8], _ cost: ScryptCost) throws(RepositoryError) -> [UInt8]
+{
     guard cost.isAllowed else {
         throw .invalid("scrypt with N=\(cost.n), r=\(cost.r), p=\(cost.p) is outside what is allowed")
     }

@@ -2,14 +2,14 @@ import JSON
 import Posix
 
 /// Index files: JSON that lists packs and, for each, its blobs (restic's format).
-enum IndexFile {
+package enum IndexFile {
     /// Most blobs in a file that we write; all blobs of a pack are in one file.
     static let mostBlobs = 50_000
 
-    struct Malformed: Error { let reason: String }
+    package struct Malformed: Error { package let reason: String }
 
     /// Calls `body` for every pack. Fields that are not known are skipped, and so is `packs_to_delete`.
-    static func parse(_ text: [UInt8], _ body: (BlobID, [PackedBlob]) -> Void) throws(Malformed) {
+    package static func parse(_ text: [UInt8], _ body: (BlobID, [PackedBlob]) -> Void) throws(Malformed) {
         do {
             try text.withUnsafeBufferPointer { bytes throws(JSONError) in
                 var scanner = JSONScanner(bytes)
@@ -89,7 +89,7 @@ enum IndexFile {
     }
 
     /// The JSON of an index file.
-    static func encode(_ packs: [(id: BlobID, blobs: [PackedBlob])]) -> [UInt8] {
+    package static func encode(_ packs: [(id: BlobID, blobs: [PackedBlob])]) -> [UInt8] {
         var text: [UInt8] = []
         func put(_ string: StaticString) {
             text.append(

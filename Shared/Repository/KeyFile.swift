@@ -9,14 +9,14 @@ package enum NewKey: Sendable {
 }
 
 /// One file of `keys/`: the master key, sealed with what scrypt makes of a password (restic's format).
-struct KeyFile {
-    let cost: ScryptCost
-    let salt: [UInt8]
+package struct KeyFile {
+    package let cost: ScryptCost
+    package let salt: [UInt8]
     /// The sealed JSON of the master key.
     let data: [UInt8]
 
     /// Reads the JSON; `reason` says why it cannot be tried.
-    init(parsing text: [UInt8]) throws(Unreadable) {
+    package init(parsing text: [UInt8]) throws(Unreadable) {
         let json: JSON
         do { json = try JSON(parsing: text) } catch { throw Unreadable(reason: "\(error)") }
         guard let kdf = json["kdf"]?.string else { throw Unreadable(reason: "it names no key derivation") }
@@ -37,14 +37,15 @@ struct KeyFile {
         self.data = data
     }
 
-    struct Unreadable: Error { let reason: String }
+    package struct Unreadable: Error { package let reason: String }
 
     /// The master key, or nil when the password is another one.
-    func open(_ password: [UInt8]) throws -> MasterKey? {
+    package func open(_ password: [UInt8]) throws -> MasterKey? {
         try open(derived: scrypt(password, salt: salt, cost))
     }
 
-    func open(derived: [UInt8]) throws -> MasterKey? {
+    /// As above, with what scrypt made of the password already.
+    package func open(derived: [UInt8]) throws -> MasterKey? {
         guard let user = try? MasterKey(derived: derived),
             let plain = try Sealer(user).open(data)
         else { return nil }

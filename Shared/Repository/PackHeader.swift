@@ -23,22 +23,31 @@ package struct PackedBlob: Equatable, Sendable {
     /// Bytes after decompression; 0 for a blob that is not compressed.
     package let uncompressed: UInt32
 
+    package init(id: BlobID, kind: BlobKind, offset: UInt32, stored: UInt32, uncompressed: UInt32) {
+        self.id = id
+        self.kind = kind
+        self.offset = offset
+        self.stored = stored
+        self.uncompressed = uncompressed
+    }
+
     /// Bytes of the blob itself.
     package var plain: Int { uncompressed != 0 ? Int(uncompressed) : max(0, Int(stored) - Sealer.overhead) }
 }
 
 /// The list of its blobs at the end of a pack: entries, sealed, then the sealed length as a 32-bit word
 /// (restic's format).
-enum PackHeader {
+package enum PackHeader {
     /// Bytes of the entry of a blob.
     static func entrySize(_ blob: PackedBlob) -> Int { blob.uncompressed == 0 ? 37 : 41 }
 
     /// Bytes of a whole pack of these blobs.
-    static func packSize(_ blobs: some Sequence<PackedBlob>) -> Int {
+    package static func packSize(_ blobs: some Sequence<PackedBlob>) -> Int {
         blobs.reduce(Sealer.overhead + 4) { $0 + Int($1.stored) + entrySize($1) }
     }
 
-    static func append(_ blob: PackedBlob, to header: inout [UInt8]) {
+    /// Appends a blob's entry.
+    package static func append(_ blob: PackedBlob, to header: inout [UInt8]) {
         header.append(blob.kind.rawValue | (blob.uncompressed == 0 ? 0 : 2))
         withUnsafeBytes(of: blob.stored.littleEndian) { header.append(contentsOf: $0) }
         if blob.uncompressed != 0 {
@@ -47,11 +56,11 @@ enum PackHeader {
         header.append(contentsOf: blob.id.bytes)
     }
 
-    struct Malformed: Error { let reason: String }
+    package struct Malformed: Error { package let reason: String }
 
     /// The entries of an opened header; `bodySize` is the bytes of the pack before the sealed header, which the
     /// blobs must fill exactly.
-    static func parse(_ header: [UInt8], bodySize: Int) throws(Malformed) -> [PackedBlob] {
+    package static func parse(_ header: [UInt8], bodySize: Int) throws(Malformed) -> [PackedBlob] {
         var result: [PackedBlob] = []
         var index = 0
         var offset = 0

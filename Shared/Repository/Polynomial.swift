@@ -2,9 +2,9 @@ import Posix
 
 /// Polynomials over GF(2) as bits of a word. Stock restic demands an irreducible one of degree 53 in `config`
 /// and cuts its own files with it; our chunker uses none.
-enum Polynomial {
+package enum Polynomial {
     /// A random irreducible polynomial of degree 53.
-    static func random() -> UInt64 {
+    package static func random() -> UInt64 {
         while true {
             var candidate: UInt64 = 0
             for byte in randomBytes(8) { candidate = candidate << 8 | UInt64(byte) }
@@ -15,7 +15,7 @@ enum Polynomial {
     }
 
     /// Ben-Or's test: f of degree n is irreducible when gcd(x^(2^i) − x, f) = 1 for i = 1 … n/2.
-    static func isIrreducible(_ f: UInt64) -> Bool {
+    package static func isIrreducible(_ f: UInt64) -> Bool {
         let degree = degree(f)
         guard degree >= 1, degree <= 61 else { return false }
         if degree == 1 { return true }
@@ -28,7 +28,7 @@ enum Polynomial {
         return true
     }
 
-    static func degree(_ f: UInt64) -> Int { 63 - f.leadingZeroBitCount }
+    package static func degree(_ f: UInt64) -> Int { 63 - f.leadingZeroBitCount }
 
     private static func square(_ a: UInt64, modulo f: UInt64) -> UInt64 {
         let degree = degree(f)

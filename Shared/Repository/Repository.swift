@@ -213,7 +213,7 @@ package struct RepositoryConfig: Equatable, Sendable {
         polynomial = json["chunker_polynomial"]?.string.flatMap { UInt64($0, radix: 16) } ?? 0
     }
 
-    func encoded() -> [UInt8] {
+    package func encoded() -> [UInt8] {
         JSON([
             ("version", 2), ("id", JSON(id)), ("chunker_polynomial", JSON(String(polynomial, radix: 16))),
         ]).encoded()

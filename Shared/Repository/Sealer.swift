@@ -4,12 +4,12 @@ import Posix
 /// The three keys of restic's authenticated encryption: AES-256 `encrypt`, AES-128 `k` and Poly1305 `r`.
 package struct MasterKey: Sendable {
     /// 32, 16 and 16 bytes, as stored (releases differ in whether they clamp `r` first).
-    let encrypt: [UInt8]
-    let k: [UInt8]
-    let r: [UInt8]
+    package let encrypt: [UInt8]
+    package let k: [UInt8]
+    package let r: [UInt8]
 
     /// - Throws: `invalid` for wrong lengths and for keys of zeros, which restic refuses too.
-    init(encrypt: [UInt8], k: [UInt8], r: [UInt8]) throws(RepositoryError) {
+    package init(encrypt: [UInt8], k: [UInt8], r: [UInt8]) throws(RepositoryError) {
         guard encrypt.count == 32, k.count == 16, r.count == 16 else {
             throw .invalid("a master key of the wrong length")
         }
@@ -31,7 +31,7 @@ package struct MasterKey: Sendable {
         )
     }
 
-    static func random() throws(RepositoryError) -> MasterKey {
+    package static func random() throws(RepositoryError) -> MasterKey {
         try MasterKey(encrypt: randomBytes(32), k: randomBytes(16), r: randomBytes(16))
     }
 

@@ -105,7 +105,8 @@ extension Repository {
         return id
     }
 
-    func write(_ bytes: [UInt8], named id: BlobID, in folder: Folder) throws {
+    /// Writes bytes as they are under a name, whole or not at all.
+    package func write(_ bytes: [UInt8], named id: BlobID, in folder: Folder) throws {
         try Files.makeDirectories("\(path)/\(folder.rawValue)")
         let temporary = try writeTemporary(bytes, named: id, in: folder)
         do { try Files.rename(temporary, to: filePath(folder, id)) } catch {

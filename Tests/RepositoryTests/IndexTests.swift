@@ -2,13 +2,13 @@ import Glibc
 import Posix
 import Testing
 
-@testable import Repository
+import Repository
 
 @Suite("The index")
 struct IndexTests {
     private func blob(_ number: Int, offset: Int = 0) throws -> PackedBlob {
         PackedBlob(
-            id: try BlobID.hash(of: Array("\(number)".utf8)),
+            id: try #require(BlobID(bytes: noise(32, seed: UInt64(number)))),
             kind: number % 3 == 0 ? .tree : .data,
             offset: UInt32(offset),
             stored: UInt32(100 + number),

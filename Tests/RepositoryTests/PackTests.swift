@@ -3,7 +3,7 @@ import JSON
 import Posix
 import Testing
 
-@testable import Repository
+import Repository
 
 @Suite("Packs of stock restic")
 struct PackTests {

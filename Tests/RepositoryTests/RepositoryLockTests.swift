@@ -2,7 +2,7 @@ import Glibc
 import Posix
 import Testing
 
-@testable import Repository
+import Repository
 
 @Suite("Lock files")
 struct RepositoryLockTests {

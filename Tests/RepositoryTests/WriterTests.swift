@@ -2,7 +2,7 @@ import Glibc
 import Posix
 import Testing
 
-@testable import Repository
+import Repository
 
 /// A repository with the password `secret` and what a capture does with it.
 private struct Made: ~Copyable {
@@ -130,7 +130,7 @@ struct WriterTests {
     @Test func `packs close at their target and index files at their bound`() throws {
         let made = try Made()
         let writer = try made.writer()
-        for seed in 0..<9 { _ = try writer.add(noise(8 << 20, seed: UInt64(seed + 100)), .data, .never) }
+        for _ in 0..<9 { _ = try writer.add(randomBytes(8 << 20), .data, .never) }
         // Sixty thousand small trees: more than a pack takes and than an index file lists.
         for number in 0..<60_000 { _ = try writer.add(Array("{\"nodes\":[]}\n\(number)".utf8), .tree) }
         try writer.flush()

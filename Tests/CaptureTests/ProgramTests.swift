@@ -118,14 +118,47 @@ struct ProgramTests {
         let child = try ChildProcess([program, "--config", host.folder, "run"], error: .nothing)
         try server.untilWaiting()
         Time.sleep(seconds: 0.3)
-        let status = String(decoding: try Files.read("/proc/\(child.pid)/status"), as: UTF8.self)
-        let line = status.split(separator: "\n").first { $0.hasPrefix("VmRSS:") } ?? ""
-        let kilobytes = Int(line.filter(\.isNumber)) ?? .max
-        #expect(kilobytes < 20_000, "\(line)")
+        #expect(kilobytes(of: child.pid, "VmRSS:") < 20_000)
         let start = Time.monotonic()
         child.signal(SIGTERM)
         #expect(try child.wait() == .exit(0))
         #expect(Time.monotonic() - start < 2_000_000_000)
+    }
+
+    @Test func `a folder of 100,000 files costs the agent little memory`() throws {
+        let host = try FakeHost()
+        let folder = "\(host.media)/upload/wide"
+        try Files.makeDirectories(folder)
+        let made = try ChildProcess.run([
+            "sh", "-c",
+            "cd '\(folder)' && seq -f 'PXL_20261121_%06.0f_with-a-long-name.jpg' 100000 | xargs touch",
+        ])
+        try #require(made.end == .exit(0))
+        let server = try AgentServer()
+        try #require(try join(host, server) == 0)
+        let pid = Found<pid_t>()
+        let peak = Found<Int>()
+        server.work = .capture { coordinator in
+            var agent: pid_t?
+            var seen = 0
+            coordinator.want = { _, _ in
+                seen += 1
+                agent = agent ?? pid.take()
+                if seen > 99_000, seen % 100 == 0, let agent { peak.put(kilobytes(of: agent, "VmHWM:")) }
+                return seen % 50 == 0 ? 0 : nil
+            }
+        }
+        let child = try ChildProcess(
+            [program, "--config", host.folder, "backup"],
+            output: .nothing,
+            error: .nothing
+        )
+        pid.put(child.pid)
+        #expect(try child.wait() == .exit(0))
+        #expect((server.last?.paths.count ?? 0) > 100_000)
+        #expect((server.last?.files.count ?? 0) > 1_900)
+        #expect((peak.take() ?? .max) < 50_000)
+        _ = try ChildProcess.run(["rm", "-rf", folder])
     }
 
     @Test func `SIGTERM during a capture ends it between two frames and tells the coordinator`() throws {
@@ -188,6 +221,13 @@ struct ProgramTests {
         )
         return try agent(["--config", host.folder, "join", "127.0.0.1:\(server.port)", token.text]).status
     }
+}
+
+/// A line of /proc/PID/status: `VmRSS:`, what is resident, or `VmHWM:`, the most that ever was.
+private func kilobytes(of pid: pid_t, _ name: String) -> Int {
+    let status = String(decoding: (try? Files.read("/proc/\(pid)/status")) ?? [], as: UTF8.self)
+    let line = status.split(separator: "\n").first { $0.hasPrefix(name) } ?? ""
+    return Int(line.filter(\.isNumber)) ?? .max
 }
 
 extension String {

@@ -9,6 +9,7 @@ import Testing
 private final class Pooler: Sendable {
     let folder: String
     private let lifeline: Int32
+    private let shell: pid_t
 
     static let program = "/usr/sbin/pgbouncer"
 
@@ -49,12 +50,16 @@ private final class Pooler: Sendable {
         let pipe = try FileDescriptor.pipe()
         let readEnd = FileDescriptor(owning: pipe.read)
         lifeline = pipe.write
-        _ = try ChildProcess(["/bin/sh", "-c", script], input: .descriptor(readEnd.raw))
+        shell = try ChildProcess(["/bin/sh", "-c", script], input: .descriptor(readEnd.raw)).pid
         let address = "host=\(folder) port=6432 user=holdfast dbname=postgres"
         waitUntil { (try? PostgresConnection(address, applicationName: "test")) != nil }
     }
 
-    deinit { close(lifeline) }
+    deinit {
+        close(lifeline)
+        // A child that nobody waits for keeps Swift Testing from seeing the end of its exit tests.
+        waitpid(shell, nil, 0)
+    }
 
     /// The address of a database of the tests' server, through this pooler.
     func address(_ direct: String) throws -> String {

@@ -14,6 +14,7 @@ package final class PostgresServer: Sendable {
     /// Major version, 15 for one.
     package let version: Int
     private let lifeline: Int32
+    private let shell: pid_t
 
     /// One server for all tests of a process. Tests take databases of their own from it.
     package static let shared = Result { try PostgresServer() }
@@ -73,7 +74,7 @@ package final class PostgresServer: Sendable {
         let pipe = try FileDescriptor.pipe()
         let readEnd = FileDescriptor(owning: pipe.read)
         lifeline = pipe.write
-        _ = try ChildProcess(["/bin/sh", "-c", script], input: .descriptor(readEnd.raw))
+        shell = try ChildProcess(["/bin/sh", "-c", script], input: .descriptor(readEnd.raw)).pid
         for _ in 0..<200 {
             if try psql("SELECT 1", quiet: true) == "1" { return }
             Time.sleep(seconds: 0.05)
@@ -82,7 +83,11 @@ package final class PostgresServer: Sendable {
         throw Missing(description: "PostgreSQL did not start: \(String(decoding: log, as: UTF8.self))")
     }
 
-    deinit { close(lifeline) }
+    deinit {
+        close(lifeline)
+        // A child that nobody waits for keeps Swift Testing from seeing the end of its exit tests.
+        waitpid(shell, nil, 0)
+    }
 
     /// A connection string for `database`.
     package func address(_ database: String = "postgres") -> String {

@@ -1,0 +1,159 @@
+import Posix
+
+/// Something in a repository that is not as it must be.
+package struct CheckFinding: Sendable, CustomStringConvertible {
+    package enum Kind: Hashable, Sendable {
+        /// Nothing in it can be used; what it lists counts as missing unless another index file lists it.
+        case damagedIndexFile(BlobID)
+        case damagedSnapshot(BlobID)
+        /// An index file lists it.
+        case missingPack(BlobID)
+        /// Bytes.
+        case wrongPackSize(BlobID, expected: Int, actual: Int)
+        /// The file's SHA-256 is not its name.
+        case changedPack(BlobID)
+        case damagedPackHeader(BlobID)
+        /// Its own header and the index files list different blobs.
+        case packDiffersFromIndex(BlobID)
+        /// In this pack. `onlyCopy` is false when another pack holds an intact one.
+        case damagedBlob(BlobID, BlobKind, pack: BlobID, onlyCopy: Bool)
+        /// A tree that no copy of can be read, found without reading whole packs.
+        case unreadableTree(BlobID)
+        /// A tree or a snapshot needs it and no index file lists it.
+        case missingBlob(BlobID, BlobKind)
+        case malformedTree(BlobID)
+        /// In this tree, an entry of this name.
+        case malformedEntry(tree: BlobID, name: [UInt8])
+    }
+
+    /// A path that needs what is damaged.
+    package struct Need: Equatable, Sendable {
+        /// Names joined with `/`; empty for the snapshot's root.
+        package let path: [UInt8]
+        package internal(set) var snapshots: [BlobID]
+    }
+
+    package let kind: Kind
+    /// A sentence without its subject.
+    package let reason: String
+    /// At most `mostNeeds`.
+    package internal(set) var needs: [Need] = []
+    /// Paths beyond those in `needs`.
+    package internal(set) var furtherNeeds = 0
+
+    static let mostNeeds = 1000
+
+    /// The pack that is concerned, if it is one.
+    package var pack: BlobID? {
+        switch kind {
+        case .missingPack(let pack), .wrongPackSize(let pack, _, _), .changedPack(let pack),
+            .damagedPackHeader(let pack), .packDiffersFromIndex(let pack), .damagedBlob(_, _, let pack, _):
+            pack
+        default: nil
+        }
+    }
+
+    /// The blob that is concerned, if it is one.
+    package var blob: BlobID? {
+        switch kind {
+        case .damagedBlob(let blob, _, _, _), .unreadableTree(let blob), .missingBlob(let blob, _),
+            .malformedTree(let blob), .malformedEntry(let blob, _):
+            blob
+        default: nil
+        }
+    }
+
+    package var description: String {
+        let what =
+            switch kind {
+            case .damagedIndexFile(let id): "index file \(id)"
+            case .damagedSnapshot(let id): "snapshot \(id)"
+            case .missingPack(let id), .wrongPackSize(let id, _, _), .changedPack(let id),
+                .damagedPackHeader(let id), .packDiffersFromIndex(let id):
+                "pack \(id)"
+            case .damagedBlob(let id, let kind, let pack, _): "\(kind) blob \(id) in pack \(pack)"
+            case .unreadableTree(let id), .malformedTree(let id): "tree \(id)"
+            case .missingBlob(let id, let kind): "\(kind) blob \(id)"
+            case .malformedEntry(let tree, let name): "entry \"\(escaped(name))\" of tree \(tree)"
+            }
+        var text = "\(what): \(reason)"
+        if !needs.isEmpty {
+            let paths = needs.prefix(10).map { "/" + escaped($0.path) }
+            let more = needs.count - paths.count + furtherNeeds
+            text += "; needed by " + paths.joined(separator: ", ") + (more > 0 ? " and \(more) more" : "")
+        }
+        return text
+    }
+}
+
+/// Of one kind of thing: all = checked + skipped.
+package struct CheckCount: Equatable, Sendable {
+    package internal(set) var all = 0
+    package internal(set) var checked = 0
+    /// How many, by reason.
+    package internal(set) var skipped: [String: Int] = [:]
+
+    package var reconciles: Bool { all == checked + skipped.values.reduce(0, +) }
+
+    mutating func skip(_ reason: String, _ count: Int = 1) {
+        if count > 0 { skipped[reason, default: 0] += count }
+    }
+}
+
+/// What a check looked at and what it found.
+package struct CheckReport: Sendable {
+    package enum Verdict: Equatable, Sendable {
+        case passed
+        case failed
+        case couldNotRun(String)
+    }
+
+    package internal(set) var snapshots = CheckCount()
+    package internal(set) var indexFiles = CheckCount()
+    /// Present, and of the size that the index gives.
+    package internal(set) var packs = CheckCount()
+    /// Every tree that a snapshot needs, once.
+    package internal(set) var trees = CheckCount()
+    /// Packs read whole.
+    package internal(set) var packsRead = CheckCount()
+    /// Copies of blobs that index files list: authenticated, decompressed, hashed.
+    package internal(set) var blobsRead = CheckCount()
+    /// Bytes of packs that were read whole.
+    package internal(set) var bytesRead: UInt64 = 0
+    package internal(set) var findings: [CheckFinding] = []
+    /// What is no damage: packs that no index lists, reads that went wrong once.
+    package internal(set) var notes: [String] = []
+    /// What kept the check, or a part of it, from being done.
+    package internal(set) var obstacle: String?
+
+    package var verdict: Verdict {
+        if !findings.isEmpty { return .failed }
+        if let obstacle { return .couldNotRun(obstacle) }
+        let counts = [snapshots, indexFiles, packs, trees, packsRead, blobsRead]
+        if counts.contains(where: { !$0.reconciles }) {
+            return .couldNotRun("its counts do not add up, which is a mistake in the check itself")
+        }
+        if snapshots.checked == 0 { return .couldNotRun("there is no snapshot in the repository yet") }
+        return .passed
+    }
+}
+
+/// How far a check is.
+package struct CheckProgress: Sendable {
+    package enum Phase: Sendable {
+        /// Snapshots and index files.
+        case loading
+        case packs
+        case trees
+        /// Whole packs, in bytes.
+        case data
+        /// Which files need what is damaged.
+        case needs
+    }
+
+    package let phase: Phase
+    package let done: UInt64
+    /// 0 where it is not known before.
+    package let total: UInt64
+    package let findings: Int
+}

@@ -11,7 +11,8 @@ struct Bench {
     init(_ settings: Settings) throws {
         self.settings = settings
         folder = settings.folder ?? "/tmp/holdfast-benchmark-\(randomHex(4))"
-        try Files.makeDirectories(folder)
+        // PostgreSQL, another user than root, has to pass through.
+        try Files.makeDirectories(folder, mode: 0o755)
     }
 
     func execute() throws -> Report {
@@ -53,13 +54,18 @@ struct Bench {
             let turn = tools.indices.map { tools[($0 + round) % tools.count] }
             for tool in turn {
                 say("round \(round + 1): \(tool.name)")
-                try cover(tool, empty: empty, photos: photos, many: many, into: &report)
+                // One that fails ends its own rounds and no one else's.
+                if report.failures.contains(where: { $0.tool == tool.name }) { continue }
+                do { try cover(tool, empty: empty, photos: photos, many: many, into: &report) } catch {
+                    say("\(tool.name) failed: \(error)")
+                    report.failures.append((tool.name, "\(error)"))
+                }
             }
         }
-        for tool in tools { if let holdfast = tool as? Holdfast { try holdfast.dumpAlone(into: &report) } }
+        for tool in tools { if let holdfast = tool as? Holdfast { try holdfast.measureAlone(into: &report) } }
         describe(&report, photos: photos, many: many, tools: tools)
         if settings.syncs {
-            for tool in tools {
+            for tool in tools where !report.failures.contains(where: { $0.tool == tool.name }) {
                 say("syncs: \(tool.name)")
                 try tool.prepare(photos)
                 let counts = try countSyncs(below: tool.nasProcesses(), log: "\(folder)/syncs") {
@@ -134,13 +140,13 @@ struct Bench {
             ("seed", JSON(settings.seed)),
             ("rounds", JSON(settings.rounds)), ("cores", JSON(Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))),
         ]
-        report.notes = [
+        report.notes += [
             "photos: \(Human.count(settings.photos)) originals and \(Human.count(settings.thumbnails)) thumbnails,"
                 + " \(Human.bytes(photos.bytes)); small files: \(Human.count(many.files)), \(Human.bytes(many.bytes));"
                 + " seed \(settings.seed); \(settings.rounds) round(s), the median by wall time",
             "VM: the end with the photos. NAS: the end that keeps the backup. Both are this machine, with"
                 + " \(sysconf(Int32(_SC_NPROCESSORS_ONLN))) cores; SSH on loopback with aes128-gcm",
-            "peak: the resident sets of all processes of an end together, looked at every 50 ms",
+            "peak: the memory of all processes of an end together, shared pages once, looked at every 100 ms",
             "sources are in the page cache; everything dirty is written out before each run",
         ]
         report.notes += tools.map { "\($0.name): \($0.note)" }

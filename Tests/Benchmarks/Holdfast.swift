@@ -22,7 +22,7 @@ final class Holdfast: Tool {
         self.server = server
         self.folder = folder
         log = "\(folder)/log"
-        try Files.makeDirectories("\(folder)/nas")
+        try Files.makeDirectories("\(folder)/nas", mode: 0o755)
         let database = try SourceDatabase(places: settings.places)
         self.database = database
         let port = try freePort()
@@ -111,8 +111,18 @@ final class Holdfast: Tool {
 
     func stored(_ library: Library) -> Int { bytes(below: "\(folder)/nas/repositories/\(host(library))") }
 
-    /// The dump by itself, as Immich makes it, without anybody who takes it.
-    func dumpAlone(into report: inout Report) throws {
+    /// The dump by itself, as Immich makes it, without anybody who takes it; and what the programs cost at rest.
+    func measureAlone(into report: inout Report) throws {
+        let tree = ProcessTree()
+        func mebibytes(_ roots: [Int32]) -> String {
+            "\((Double(tree.memory(below: roots)) / 1_048_576).rounded()) MiB"
+        }
+        for agent in agents.values.prefix(1) {
+            report.notes.append(
+                "at rest: an agent \(mebibytes([agent])), the coordinator with its private PostgreSQL and"
+                    + " \(agents.count) connected agents \(mebibytes(nasProcesses()))"
+            )
+        }
         let size = try database.dumpedBytes()
         for _ in 0..<settings.rounds {
             report.add("the dump alone", "pg_dump", try database.dump(log: log), bytes: size)

@@ -81,6 +81,7 @@ enum Benchmark {
             let settings = try Settings(arguments)
             let report = try Bench(settings).execute()
             put(settings.json ? report.json.text(pretty: true) + "\n" : report.table)
+            exit(report.failures.isEmpty ? 0 : 1)
         } catch {
             put("holdfast-benchmark: \(error)\n", to: STDERR_FILENO)
             exit(1)

@@ -24,8 +24,8 @@ struct CommandFailed: Error, CustomStringConvertible {
 }
 
 /// Runs a command to its end and measures both ends: wall time; processor time of the command by getrusage(2)
-/// and of the lasting processes by /proc; peak memory as the highest sum of the resident sets of all processes
-/// of an end, looked at every 50 ms (pages that two processes share count twice).
+/// and of the lasting processes by /proc; peak memory as the highest sum over all processes of an end, looked
+/// at every 100 ms, with pages that processes share counted once.
 func measure(
     _ arguments: [String],
     on end: End,
@@ -36,8 +36,8 @@ func measure(
     // Earlier dirty pages are not this run's business.
     Glibc.sync()
     let before = ProcessTree()
-    let vmBefore = before.total(below: ends.vm).seconds
-    let nasBefore = before.total(below: ends.nas).seconds
+    let vmBefore = before.seconds(below: ends.vm)
+    let nasBefore = before.seconds(below: ends.nas)
     let reapedBefore = reapedSeconds()
     let output = try FileDescriptor(open: log, O_WRONLY | O_CREAT | O_APPEND)
     try output.writeAll(Array("$ \(arguments.joined(separator: " "))\n".utf8))
@@ -64,8 +64,8 @@ func measure(
 
     let command = reapedSeconds() - reapedBefore
     let after = settled(ends)
-    let vm = after.total(below: ends.vm).seconds - vmBefore + (end == .vm ? command : 0)
-    let nas = after.total(below: ends.nas).seconds - nasBefore + (end == .nas ? command : 0)
+    let vm = after.seconds(below: ends.vm) - vmBefore + (end == .vm ? command : 0)
+    let nas = after.seconds(below: ends.nas) - nasBefore + (end == .nas ? command : 0)
     return Measurement(
         seconds: seconds,
         vmSeconds: max(0, vm),
@@ -80,7 +80,7 @@ private func settled(_ ends: Ends) -> ProcessTree {
     var tree = ProcessTree()
     var last = -1.0
     for _ in 0..<20 {
-        let now = tree.total(below: ends.vm + ends.nas).seconds
+        let now = tree.seconds(below: ends.vm + ends.nas)
         if now == last { break }
         last = now
         Time.sleep(seconds: 0.1)
@@ -114,9 +114,9 @@ private final class Peaks: @unchecked Sendable {
     func watch() {
         repeat {
             let tree = ProcessTree()
-            highest.vm = max(highest.vm, tree.total(below: vm).resident)
-            highest.nas = max(highest.nas, tree.total(below: nas).resident)
-        } while (try? waitReadable([pipe.read], seconds: 0.05))?.isEmpty ?? false
+            highest.vm = max(highest.vm, tree.memory(below: vm))
+            highest.nas = max(highest.nas, tree.memory(below: nas))
+        } while (try? waitReadable([pipe.read], seconds: 0.1))?.isEmpty ?? false
         _ = close(pipe.read)
     }
 

@@ -3,11 +3,10 @@ import Posix
 
 /// The processes below some roots, as /proc shows them.
 struct ProcessTree {
-    /// Processor time of one process and of the children it has reaped, in seconds; resident memory in bytes.
+    /// Processor time of one process and of the children it has reaped, in seconds.
     struct Usage {
         var parent: Int32
         var seconds: Double
-        var resident: Int
     }
 
     /// All processes of the machine by their ids.
@@ -23,12 +22,25 @@ struct ProcessTree {
         all = found
     }
 
-    /// Processor seconds, finished and reaped children included, and resident bytes of everything below `roots`.
-    func total(below roots: [Int32]) -> (seconds: Double, resident: Int) {
-        members(below: roots).reduce(into: (0, 0)) { sum, pid in
-            sum.0 += all[pid]?.seconds ?? 0
-            sum.1 += all[pid]?.resident ?? 0
+    /// Processor seconds of everything below `roots`, finished and reaped children included.
+    func seconds(below roots: [Int32]) -> Double {
+        members(below: roots).reduce(0) { $0 + (all[$1]?.seconds ?? 0) }
+    }
+
+    /// Bytes of memory that everything below `roots` holds now; a page that several processes share counts once.
+    func memory(below roots: [Int32]) -> Int {
+        members(below: roots).reduce(0) { $0 + proportional($1) }
+    }
+
+    /// The line `Pss:` of proc(5), `smaps_rollup`: resident memory, shared pages divided among those who share.
+    private func proportional(_ pid: Int32) -> Int {
+        guard let bytes = try? Files.read("/proc/\(pid)/smaps_rollup") else { return 0 }
+        for line in bytes.split(separator: 0x0A) where line.starts(with: "Pss:".utf8) {
+            let number = line.split(separator: 0x20).compactMap { Int(String(decoding: $0, as: UTF8.self)) }
+                .first
+            return (number ?? 0) * 1024
         }
+        return 0
     }
 
     /// `roots` and everything that they or theirs have started and not lost.
@@ -45,20 +57,16 @@ struct ProcessTree {
         return members
     }
 
-    /// proc(5), `stat`: after the name in parentheses come state, parent, …, times 12 to 15, resident pages 22.
+    /// proc(5), `stat`: after the name in parentheses come state, parent, …, times 12 to 15.
     private static func usage(of pid: Int32) -> Usage? {
         guard let bytes = try? Files.read("/proc/\(pid)/stat"), let end = bytes.lastIndex(of: 0x29) else {
             return nil
         }
         let fields = bytes[(end + 1)...].split(separator: 0x20).map { String(decoding: $0, as: UTF8.self) }
-        guard fields.count > 21, let parent = Int32(fields[1]), let pages = Int(fields[21]) else {
+        guard fields.count > 14, let parent = Int32(fields[1]) else {
             return nil
         }
         let ticks = fields[11...14].reduce(0) { $0 + (Double($1) ?? 0) }
-        return Usage(
-            parent: parent,
-            seconds: ticks / Double(sysconf(Int32(_SC_CLK_TCK))),
-            resident: pages * sysconf(Int32(_SC_PAGESIZE))
-        )
+        return Usage(parent: parent, seconds: ticks / Double(sysconf(Int32(_SC_CLK_TCK))))
     }
 }

@@ -13,6 +13,8 @@ struct Report {
     }
     private(set) var rows: [Row] = []
     var notes: [String] = []
+    /// Tools that did not get through, and why.
+    var failures: [(tool: String, reason: String)] = []
     var facts: [(String, JSON)] = []
 
     mutating func add(_ work: String, _ tool: String, _ cost: Measurement, bytes: Int = 0, stored: Int? = nil)
@@ -42,6 +44,7 @@ struct Report {
             ])
         }
         return table.text + notes.map { "- \($0)\n" }.joined()
+            + failures.map { "- FAILED: \($0.tool): \($0.reason)\n" }.joined()
     }
 
     var json: JSON {
@@ -65,7 +68,10 @@ struct Report {
                 ),
             ])
         }
-        return JSON([("facts", JSON(facts)), ("rows", .array(rows)), ("notes", JSON(notes))])
+        return JSON([
+            ("facts", JSON(facts)), ("rows", .array(rows)), ("notes", JSON(notes)),
+            ("failures", JSON(failures.map { "\($0.tool): \($0.reason)" })),
+        ])
     }
 
     private var ordered: [Row] {

@@ -30,7 +30,7 @@ class PeerTool {
     init(server: SSHServer, folder: String) throws {
         self.server = server
         self.folder = folder
-        try Files.makeDirectories("\(folder)/nas")
+        try Files.makeDirectories("\(folder)/nas", mode: 0o755)
         log = "\(folder)/log"
     }
 

@@ -94,33 +94,3 @@ private func waitConnected(_ socket: Int32, until deadline: Int64) throws(System
     getsockopt(socket, SOL_SOCKET, SO_ERROR, &failure, &size)
     if failure != 0 { throw SystemCallError("connect", errno: failure) }
 }
-
-/// How soon a connection whose other end went silent is given up.
-package struct Liveness: Sendable {
-    /// Seconds of silence before the first probe, and between probes.
-    package var idle: Int32
-    package var interval: Int32
-    package var probes: Int32
-    /// Milliseconds after which unacknowledged data, or a peer that takes none, ends the connection.
-    package var userTimeout: UInt32
-
-    package init(idle: Int32, interval: Int32, probes: Int32, userTimeout: UInt32) {
-        self.idle = idle
-        self.interval = interval
-        self.probes = probes
-        self.userTimeout = userTimeout
-    }
-
-    /// Within 60 s: silence for 15 s, then probes every 10 s; the kernel ends the connection at the first timer after 45 s.
-    package static let standard = Liveness(idle: 15, interval: 10, probes: 3, userTimeout: 45_000)
-
-    /// Sets the options on a connected socket; one that is not TCP (a local pair in a test) is left as it is.
-    package func apply(to socket: Int32) throws(SystemCallError) {
-        if clinux_tcp_liveness(socket, idle, interval, probes, userTimeout) != 0 {
-            let code = errno
-            if code != EOPNOTSUPP && code != ENOPROTOOPT {
-                throw SystemCallError("setsockopt", errno: code)
-            }
-        }
-    }
-}

@@ -20,6 +20,9 @@ package final class SSHChannel: ByteChannel {
     /// Bytes that may be under way to us. libssh's own 1.25 MiB would hold a path of 300 ms to 4 MB/s.
     package static let window = 8 << 20
 
+    /// Nanoseconds that a living peer may take nothing.
+    private static let patience: Int64 = 900_000_000_000
+
     /// `channel` is open, belongs to `session` and is freed with it.
     init(_ session: Session, _ channel: ssh_channel, _ guardian: ChannelGuard) {
         self.session = session
@@ -28,7 +31,7 @@ package final class SSHChannel: ByteChannel {
         // Never touched, so that it takes no memory (see `widen`).
         scratch = .allocate(byteCount: Self.window, alignment: 16)
         ssh_set_blocking(session.handle, 1)
-        session.limitCalls(seconds: nil)
+        session.limitCalls(seconds: Double(session.step) / 1000)
     }
 
     deinit { scratch.deallocate() }
@@ -50,10 +53,17 @@ package final class SSHChannel: ByteChannel {
         try widen()
         // A larger count would make libssh widen the window at every call.
         let count = UInt32(min(buffer.count, Self.window / 4))
-        let got = ssh_channel_read_timeout(channel, buffer.baseAddress, count, 0, -1)
-        if got < 0 || session.violation != nil { throw session.failure() }
-        sinceWidened += Int(got)
-        return Int(got)
+        while true {
+            let got = ssh_channel_read_timeout(channel, buffer.baseAddress, count, 0, session.step)
+            if (got < 0 && got != SSH_AGAIN) || session.violation != nil { throw session.failure() }
+            if got > 0 {
+                sinceWidened += Int(got)
+                return Int(got)
+            }
+            // 0 also says that the time has passed.
+            if ssh_channel_is_eof(channel) != 0 { return 0 }
+            try session.checkPeer()
+        }
     }
 
     /// Keeps the window near `window` bytes: libssh widens it to what a caller wants to read at once, whatever
@@ -67,14 +77,28 @@ package final class SSHChannel: ByteChannel {
         if got == SSH_ERROR { throw session.failure() }
     }
 
-    /// Hands all bytes to the kernel.
+    /// Hands all bytes to the kernel. A peer that lives but takes nothing is waited for, a quarter of an hour.
     package func write(_ bytes: UnsafeRawBufferPointer) throws {
         var done = 0
-        while done < bytes.count {
-            let count = UInt32(min(bytes.count - done, 1 << 20))
-            let put = ssh_channel_write(channel, bytes.baseAddress.map { $0 + done }, count)
-            if put <= 0 || session.violation != nil { throw session.failure() }
-            done += Int(put)
+        var progress = Time.monotonic()
+        while true {
+            if done < bytes.count {
+                let count = UInt32(min(bytes.count - done, 1 << 20))
+                let put = ssh_channel_write(channel, bytes.baseAddress.map { $0 + done }, count)
+                if put < 0 || session.violation != nil { throw session.failure() }
+                done += Int(put)
+                if put > 0 { progress = Time.monotonic() }
+            }
+            // libssh may have kept some of it when its time was over.
+            let code = ssh_blocking_flush(session.handle, session.step)
+            if code == SSH_ERROR { throw session.failure() }
+            if code == SSH_OK, done == bytes.count { return }
+            if Time.monotonic() - progress < Int64(session.step) * 1_000_000 { continue }
+            try session.checkPeer()
+            if Time.monotonic() - progress > Self.patience {
+                session.breaker.shut()
+                throw SSHError.lost("the other side took nothing for 15 minutes")
+            }
         }
     }
 
@@ -100,11 +124,14 @@ package final class SSHChannel: ByteChannel {
             let events = Int16(POLLIN) | (session.hasUnsent ? Int16(POLLOUT) : 0)
             var polled = [pollfd(fd: ssh_get_fd(session.handle), events: events, revents: 0)]
             if let other { polled.append(pollfd(fd: other, events: Int16(POLLIN), revents: 0)) }
-            let time = left.map { Int32(min(($0 + 999_999) / 1_000_000, 1_000_000_000)) } ?? -1
+            var time = left.map { Int32(min(($0 + 999_999) / 1_000_000, 1_000_000_000)) } ?? -1
+            // While the kernel awaits an answer it probes no more, so we look.
+            if session.awaitsPeer { time = time < 0 ? session.step : min(time, session.step) }
             let count = poll(&polled, nfds_t(polled.count), time)
             if count < 0 && errno != EINTR { throw SystemCallError("poll", errno: errno) }
             if count > 0, polled.count > 1, polled[1].revents != 0 { return .other }
             if count == 0, left == 0 { return .timedOut }
+            if count == 0 { try session.checkPeer() }
         }
     }
 

@@ -8,12 +8,14 @@ package enum SSHClient {
     ///
     /// - Parameters:
     ///   - seconds: For all of it, the name look-up apart.
+    ///   - user: The coordinator does not look at it; an ordinary SSH server would.
     ///   - rekeyBytes: New keys after so many bytes; 0 is libssh's rule, 64 GiB with AES (RFC 4344).
     package static func connect(
         host: String,
         port: UInt16,
         expectedHostKey: Fingerprint,
         key: KeyPair,
+        user: String = "holdfast",
         seconds: Double = 30,
         liveness: Liveness = .standard,
         rekeyBytes: UInt64 = 0
@@ -26,6 +28,7 @@ package enum SSHClient {
             address: "\(host) port \(port)",
             expectedHostKey: expectedHostKey,
             key: key,
+            user: user,
             deadline: deadline,
             seconds: seconds,
             liveness: liveness,
@@ -38,6 +41,7 @@ package enum SSHClient {
         address: String,
         expectedHostKey: Fingerprint,
         key: KeyPair,
+        user: String,
         deadline: Int64,
         seconds: Double,
         liveness: Liveness,
@@ -45,6 +49,7 @@ package enum SSHClient {
     ) throws(SSHError) -> SSHChannel {
         let session = try Session(socket: socket, liveness: liveness)
         try configure(session)
+        try session.set(SSH_OPTIONS_USER, user)
         try session.set(SSH_OPTIONS_REKEY_DATA, rekeyBytes)
         // From here on libssh closes it.
         try session.set(SSH_OPTIONS_FD, socket.release())
@@ -52,7 +57,8 @@ package enum SSHClient {
         func step(_ stage: String, _ body: () -> Int32) throws(SSHError) -> Int32 {
             session.limitCalls(seconds: Double(deadline - Time.monotonic()) / 1e9)
             let code = body()
-            if code != SSH_OK && Time.monotonic() >= deadline {
+            // libssh counts whole milliseconds and ends a little early.
+            if code != SSH_OK && Time.monotonic() >= deadline - 20_000_000 {
                 throw .timedOut(stage: "\(stage) with \(address)", seconds: seconds)
             }
             return code
@@ -101,7 +107,6 @@ package enum SSHClient {
         try session.set(SSH_OPTIONS_PROCESS_CONFIG, false)
         // Only for messages: the socket is connected already.
         try session.set(SSH_OPTIONS_HOST, "holdfast")
-        try session.set(SSH_OPTIONS_USER, "holdfast")
         // Named so that libssh does not look for a home directory, and reads no file.
         try session.set(SSH_OPTIONS_SSH_DIR, "/dev/null")
         try session.set(SSH_OPTIONS_KNOWNHOSTS, "/dev/null")

@@ -30,6 +30,7 @@ final class Session {
     var retained: [AnyObject] = []
     /// Why we ended the connection, when it was for something the other side did.
     var violation: String?
+    private var silence: SilenceWatch
 
     static let ciphers = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com"
     static let keyExchanges = "curve25519-sha256,curve25519-sha256@libssh.org"
@@ -45,6 +46,7 @@ final class Session {
             try liveness.apply(to: socket.raw)
             try Session.limitBlocking(socket.raw)
         } catch { throw .library("\(error)") }
+        silence = SilenceWatch(liveness)
         guard let handle = ssh_new() else { throw .library("out of memory") }
         self.handle = handle
     }
@@ -92,6 +94,21 @@ final class Session {
             throw .library("option \(option.rawValue): \(errorText)")
         }
     }
+
+    /// Milliseconds after which a blocking call shall return, so that `checkPeer` is called.
+    var step: Int32 { Int32(silence.step * 1000) }
+
+    /// Throws when the other machine no longer answers; call it whenever `step` passed without progress.
+    func checkPeer() throws(SSHError) {
+        let socket = ssh_get_fd(handle)
+        if violation != nil || breaker.isBroken || socket < 0 { throw failure() }
+        guard silence.isDead(socket) else { return }
+        breaker.shut()
+        throw .lost("the other machine no longer answers")
+    }
+
+    /// Whether the kernel still waits for an acknowledgement, and so sends no keep-alive probes.
+    var awaitsPeer: Bool { silence.isWaiting(ssh_get_fd(handle)) }
 
     /// The longest that one blocking call of libssh takes; nil for no limit.
     func limitCalls(seconds: Double?) {

@@ -105,7 +105,7 @@ extension SSHChannel {
     func readText(_ count: Int) throws -> String { String(decoding: try read(count), as: UTF8.self) }
 
     /// Reads to the end; returns the number of bytes and whether they were those of `Pattern`.
-    func readPattern() throws -> (bytes: Int, right: Bool) {
+    func readPattern(from start: Int = 0) throws -> (bytes: Int, right: Bool) {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 16)
         defer { buffer.deallocate() }
         var total = 0
@@ -113,7 +113,8 @@ extension SSHChannel {
         while true {
             let got = try read(into: buffer)
             if got == 0 { return (total, right) }
-            right = right && Pattern.matches(UnsafeRawBufferPointer(rebasing: buffer[..<got]), at: total)
+            right =
+                right && Pattern.matches(UnsafeRawBufferPointer(rebasing: buffer[..<got]), at: start + total)
             total += got
         }
     }

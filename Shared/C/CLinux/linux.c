@@ -134,6 +134,15 @@ int clinux_tcp_liveness(int fd, int idle, int interval, int count, unsigned user
     return setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, sizeof user_timeout_ms);
 }
 
+int clinux_tcp_silence(int fd, int *waits, uint32_t *milliseconds) {
+    struct tcp_info info = {0};
+    socklen_t size = sizeof info;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return -1;
+    *waits = info.tcpi_unacked > 0 || info.tcpi_probes > 0;
+    *milliseconds = info.tcpi_last_ack_recv;
+    return 0;
+}
+
 int clinux_set_close_on_exec(int fd, int on) { return fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0); }
 
 int clinux_set_nonblocking(int fd, int on) {

@@ -72,6 +72,10 @@ void clinux_name_thread(const char *name);
 /// time-out after which unacknowledged data ends the connection (milliseconds). Returns 0 or -1 with errno.
 int clinux_tcp_liveness(int fd, int idle, int interval, int count, unsigned user_timeout_ms);
 
+/// Whether a TCP socket waits for an answer from the other machine (data or a probe of a closed window that is not
+/// acknowledged), and the milliseconds since the last one came (TCP_INFO). Returns 0 or -1 with errno.
+int clinux_tcp_silence(int fd, int *waits, uint32_t *milliseconds);
+
 /// pipe2(2) with O_CLOEXEC: the read end, then the write end. Returns 0 or -1 with errno.
 int clinux_pipe(int ends[2]);
 

@@ -59,6 +59,9 @@ private let commands = [
         summary: "list what a snapshot holds",
         run: list
     ),
+    Command(
+        words: ["restore"], synopsis: "HOST [--snapshot ID] --to DIR [--include PATH]…",
+        summary: "write a snapshot into an empty folder and verify it", run: restore),
     Command(words: ["locks"], synopsis: "", summary: "list who works on which host", run: locks),
     Command(
         words: ["password"],

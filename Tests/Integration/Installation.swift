@@ -1,0 +1,128 @@
+import Glibc
+import JSON
+import Posix
+import TestSupport
+
+/// A coordinator of its own in a scratch folder, started and stopped with the real program.
+final class Installation {
+    let folder: String
+    let configuration: String
+    let port: UInt16
+    private(set) var recoveryPassphrase = ""
+    private var service: pid_t?
+
+    /// - Parameter extra: Lines added to fleet.yaml.
+    init(extra: String = "") throws {
+        folder = "/tmp/holdfast-it-\(randomHex(4))"
+        try Files.makeDirectories(folder, mode: 0o755)
+        configuration = folder + "/fleet.yaml"
+        port = try TCPListener(address: "127.0.0.1", port: 0).port
+        let text = """
+            state: \(folder)/state
+            repositories: \(folder)/repositories
+            listen: 127.0.0.1:\(port)
+            address: 127.0.0.1:\(port)
+            \(extra)
+
+            """
+        try Files.writeAtomically(Array(text.utf8), to: configuration, mode: 0o644)
+    }
+
+    deinit {
+        stop()
+        // Whoever still uses the private catalogue was killed by a test; the server goes with the folder.
+        if let pid = try? Files.read(folder + "/state/catalogue/data/postmaster.pid"),
+            let number = pid_t(String(decoding: pid.prefix { $0 != 0x0A }, as: UTF8.self))
+        {
+            kill(number, SIGQUIT)
+            Time.sleep(seconds: 0.2)
+        }
+        try? Files.removeTree(folder)
+    }
+
+    func coordinator(_ arguments: String..., environment: [String: String?] = [:]) throws -> Outcome {
+        try Outcome.of(
+            [Programs.coordinator, "--config", configuration] + arguments,
+            environment: environment
+        )
+    }
+
+    /// Sets up the state folder.
+    func initialise() throws {
+        let outcome = try coordinator("init", "--json")
+        guard outcome.status == 0, let passphrase = outcome.json?["recovery_passphrase"]?.string else {
+            throw Unexpected(outcome)
+        }
+        recoveryPassphrase = passphrase
+    }
+
+    /// Starts `serve` and waits until it listens.
+    func serve(environment: [String: String?] = [:]) throws {
+        let log = try FileDescriptor(open: folder + "/serve.log", O_WRONLY | O_CREAT | O_APPEND, mode: 0o644)
+        let child = try ChildProcess(
+            [Programs.coordinator, "--config", configuration, "serve"],
+            environment: environment,
+            output: .descriptor(log.raw),
+            error: .descriptor(log.raw)
+        )
+        service = child.pid
+        _ = try eventually("serve listens; its log:\n\(serveLog)") {
+            serveLog.split(separator: "\n").last { $0.contains("listening") }
+        }
+    }
+
+    var serveLog: String {
+        String(decoding: (try? Files.read(folder + "/serve.log")) ?? [], as: UTF8.self)
+    }
+
+    /// Ends `serve` and its sessions: politely, or as a power cut would.
+    func stop(_ signal: Int32 = SIGTERM) {
+        guard let pid = service else { return }
+        service = nil
+        if signal == SIGKILL {
+            for session in sessions() { kill(session, SIGKILL) }
+            kill(pid, SIGKILL)
+        } else {
+            kill(pid, signal)
+        }
+        var status: Int32 = 0
+        waitpid(pid, &status, 0)
+        try? Files.remove(folder + "/serve.log")
+    }
+
+    /// The session processes of this coordinator.
+    func sessions() -> [pid_t] {
+        ((try? Directory.names("/proc")) ?? []).compactMap { name in
+            guard let pid = pid_t(String(decoding: name, as: UTF8.self)),
+                let line = try? Files.read("/proc/\(pid)/cmdline")
+            else { return nil }
+            let words = line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
+            return words.contains("session") && words.contains(configuration) ? pid : nil
+        }
+    }
+
+    /// Adds a host and gives the token of its join line.
+    func addHost(_ name: String) throws -> String {
+        let outcome = try coordinator("host", "add", name, "--json")
+        guard outcome.status == 0, let token = outcome.json?["token"]?.string else {
+            throw Unexpected(outcome)
+        }
+        return token
+    }
+
+    func repository(_ host: String) -> String { folder + "/repositories/" + host }
+
+    func password(_ host: String) throws -> String {
+        let outcome = try coordinator("password", host, "--json")
+        guard outcome.status == 0, let password = outcome.json?["password"]?.string else {
+            throw Unexpected(outcome)
+        }
+        return password
+    }
+}
+
+struct Unexpected: Error, CustomStringConvertible {
+    let outcome: Outcome
+    init(_ outcome: Outcome) { self.outcome = outcome }
+    var description: String { outcome.description }
+}

@@ -1,0 +1,107 @@
+import Glibc
+import JSON
+import Posix
+import TestSupport
+import Testing
+
+/// Each program is killed at points of a run that are told by the run's own figures; after each kill the next run
+/// is whole without anybody's help, older snapshots are unharmed, and a stock restic finds nothing to complain
+/// about and nothing to unlock.
+@Suite("Killed programs", .serialized)
+struct KillTests {
+    /// When to kill: as soon as the running capture has come this far.
+    struct Moment: CustomTestStringConvertible, Sendable {
+        let name: String
+        let phase: String
+        let sent: Int
+        var testDescription: String { name }
+    }
+
+    static let moments = [
+        Moment(name: "as soon as it runs", phase: "dump", sent: 0),
+        Moment(name: "at the first files", phase: "files", sent: 1),
+        Moment(name: "after a fifth", phase: "files", sent: 20_000_000),
+        Moment(name: "after a half", phase: "files", sent: 50_000_000),
+        Moment(name: "near the end", phase: "files", sent: 90_000_000),
+    ]
+
+    /// A host with about 100 MB of photos and one snapshot of an earlier, smaller library.
+    private func joined() throws -> MainJobTests.Joined {
+        let joined = try MainJobTests.Joined(photos: 4, photoSize: 500_000)
+        _ = try joined.backup()
+        try joined.sample.addPhotos(200, seed: 5)
+        return joined
+    }
+
+    /// Starts a backup and waits until it has come to `moment`, or has ended.
+    private func start(_ joined: MainJobTests.Joined, until moment: Moment) throws {
+        let watcher = try ChildProcess(
+            [Programs.coordinator, "--config", joined.installation.configuration, "backup", "lisbon"],
+            output: .nothing,
+            error: .nothing
+        )
+        let pid = watcher.pid
+        defer {
+            kill(pid, SIGKILL)
+            var status: Int32 = 0
+            waitpid(pid, &status, 0)
+        }
+        let runs = ["dump": 0, "files": 1, "publish": 2]
+        _ = try eventually("the capture comes to \(moment.name)") { () -> Bool? in
+            let status = try joined.installation.coordinator("status", "--json")
+            guard let run = status.json?["hosts"]?.array?.first?["run"] else { return nil }
+            if run["state"]?.string != "running" { return run["number"]?.int ?? 0 > 1 ? true : nil }
+            let phase = runs[run["phase"]?.string ?? ""] ?? 0
+            if phase > runs[moment.phase] ?? 0 { return true }
+            return phase == runs[moment.phase] ?? 0 && run["bytes_sent"]?.int ?? 0 >= moment.sent ? true : nil
+        }
+    }
+
+    private func verify(_ joined: MainJobTests.Joined) throws {
+        let before = try joined.restic("snapshots", "--json")
+        #expect(before.status == 0, "\(before)")
+        let run = try joined.backup()
+        #expect(run["state"]?.string == "done", "\(run.text())")
+        // No unlock in between: nothing that a killed process left may stand in a stock client's way.
+        let check = try joined.restic("check", "--read-data")
+        #expect(check.status == 0, "\(check)")
+        let ours = try joined.installation.coordinator("check", "lisbon", "--read-data", "--json")
+        #expect(ours.json?["verdict"]?.string == "passed", "\(ours)")
+        let target = joined.installation.folder + "/restored"
+        #expect(try joined.installation.coordinator("restore", "lisbon", "--to", target).status == 0)
+        let differences = try FolderListing(joined.sample.uploadLocation + "/upload").differences(
+            from: FolderListing(target + "/immich/upload")
+        )
+        #expect(differences == [])
+        let leftovers = try Outcome.of(["find", joined.installation.repository("lisbon"), "-name", "*tmp*"])
+        #expect(leftovers.output == "")
+    }
+
+    @Test(arguments: moments)
+    func `a killed agent costs nothing but the time`(moment: Moment) throws {
+        let joined = try joined()
+        try start(joined, until: moment)
+        joined.agent.stop(SIGKILL)
+        try joined.agent.run()
+        try verify(joined)
+    }
+
+    @Test(arguments: moments)
+    func `a killed coordinator costs nothing but the time`(moment: Moment) throws {
+        let joined = try joined()
+        try start(joined, until: moment)
+        joined.installation.stop(SIGKILL)
+        try joined.installation.serve()
+        try verify(joined)
+    }
+
+    @Test func `a run that was cut off is not sent again`() throws {
+        let joined = try joined()
+        try start(joined, until: Self.moments[3])
+        joined.agent.stop(SIGKILL)
+        try joined.agent.run()
+        let run = try joined.backup()
+        // About 100 MB in all, of which a half had come.
+        #expect(run["bytes_sent"]?.int ?? .max < 60_000_000, "\(run.text())")
+    }
+}

@@ -114,7 +114,7 @@ struct MainJobTests {
         #expect(third["files_read"]?.int == 0, "\(third.text())")
         // The key of the machine that was replaced is worth nothing any more.
         let old = try joined.agent.command("backup")
-        #expect(old.status == 20, "\(old)")
+        #expect(old.status != 0 && old.error.contains("join"), "\(old)")
     }
 
     @Test func `new photos are all that a later run sends`() throws {

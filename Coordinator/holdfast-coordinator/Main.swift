@@ -60,8 +60,17 @@ private let commands = [
         run: list
     ),
     Command(
-        words: ["restore"], synopsis: "HOST [--snapshot ID] --to DIR [--include PATH]…",
-        summary: "write a snapshot into an empty folder and verify it", run: restore),
+        words: ["restore"],
+        synopsis: "HOST [--snapshot ID] --to DIR [--include PATH]…",
+        summary: "write a snapshot into an empty folder and verify it",
+        run: restore
+    ),
+    Command(
+        words: ["check"],
+        synopsis: "HOST [--read-data]",
+        summary: "check a repository; with --read-data every byte of it",
+        run: check
+    ),
     Command(words: ["locks"], synopsis: "", summary: "list who works on which host", run: locks),
     Command(
         words: ["password"],

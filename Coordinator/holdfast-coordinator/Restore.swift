@@ -26,8 +26,11 @@ func restore(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> 
         let start = Time.monotonic()
         let report = try restorer.run(to: target) { progress in
             display.show(
-                "restoring", done: progress.bytes, of: progress.totalBytes,
-                "\(Human.count(progress.files)) of \(Human.count(progress.totalFiles)) files")
+                "restoring",
+                done: progress.bytes,
+                of: progress.totalBytes,
+                "\(Human.count(progress.files)) of \(Human.count(progress.totalFiles)) files"
+            )
         }
         display.clear()
         if settings.json {
@@ -36,7 +39,8 @@ func restore(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> 
             let time = Human.duration(nanoseconds: Time.monotonic() - start)
             put(
                 "\(report.files) files, \(Human.bytes(report.bytes)), of snapshot \(chosen.id.prefix(8)) "
-                    + "(data of \(Time.local(chosen.time))) written to \(target) and read back in \(time)\n")
+                    + "(data of \(Time.local(chosen.time))) written to \(target) and read back in \(time)\n"
+            )
             for limit in limits(report) { put("  \(limit)\n", to: STDERR_FILENO) }
         }
         for problem in report.problems.prefix(100) { put("  \(problem)\n", to: STDERR_FILENO) }
@@ -55,13 +59,15 @@ private func limits(_ report: RestoreReport) -> [String] {
 private func describe(_ report: RestoreReport, _ snapshot: SnapshotRow, _ target: String) -> JSON {
     JSON([
         ("snapshot", JSON(snapshot.id)), ("time", instant(snapshot.time)), ("target", JSON(target)),
-        ("files", JSON(report.files)), ("directories", JSON(report.directories)), ("links", JSON(report.links)),
+        ("files", JSON(report.files)), ("directories", JSON(report.directories)),
+        ("links", JSON(report.links)),
         ("hard_links", JSON(report.hardLinks)), ("bytes", JSON(report.bytes)),
         ("whole", JSON(report.isWhole)), ("limits", JSON(limits(report))),
         (
             "problems",
             .array(
-                report.problems.map { JSON([("path", JSON(escaped($0.path))), ("message", JSON("\($0)"))]) })
+                report.problems.map { JSON([("path", JSON(escaped($0.path))), ("message", JSON("\($0)"))]) }
+            )
         ),
     ])
 }

@@ -52,7 +52,9 @@ struct RefusalTests {
         #expect(backup.status == 20 && backup.error.contains("serve"), "\(backup)")
         let status = try installation.coordinator("status")
         #expect(status.status == 0 && status.output.contains("lisbon"), "\(status)")
-        #expect(try installation.coordinator("check", "lisbon").status == 0)
+        // A check that found nothing to look at has not passed.
+        let check = try installation.coordinator("check", "lisbon", "--json")
+        #expect(check.status == 1 && check.json?["verdict"]?.string == "could not run", "\(check)")
     }
 
     @Test func `a failed dump publishes nothing`() throws {

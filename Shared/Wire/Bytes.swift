@@ -21,7 +21,24 @@ package struct ByteWriter {
         bytes.append(contentsOf: value)
     }
 
-    package mutating func text(_ value: String) { short(value.utf8) }
+    /// UTF-8, at most 65,535 bytes, cut between characters; a control character (from a program's output, say) becomes
+    /// `?`, because the reader refuses it.
+    package mutating func text(_ value: String) {
+        var value = value
+        if value.unicodeScalars.contains(where: isControl) {
+            var clean = String.UnicodeScalarView()
+            for scalar in value.unicodeScalars { clean.append(isControl(scalar) ? "?" : scalar) }
+            value = String(clean)
+        }
+        guard value.utf8.count > Int(UInt16.max) else { return short(value.utf8) }
+        var kept = 0
+        for scalar in value.unicodeScalars {
+            let size = UTF8.width(scalar)
+            if kept + size > Int(UInt16.max) { break }
+            kept += size
+        }
+        short(value.utf8.prefix(kept))
+    }
 
     package mutating func removeAll() { bytes.removeAll(keepingCapacity: true) }
 }
@@ -43,7 +60,7 @@ package struct ByteReader {
     package mutating func take(_ count: Int) throws(WireError) -> [UInt8] {
         guard count >= 0, bytes.count - position >= count else { throw .malformed("a field is cut short") }
         defer { position += count }
-        return [UInt8](bytes[position..<position + count])
+        return [UInt8](UnsafeRawBufferPointer(rebasing: bytes[position..<position + count]))
     }
 
     package mutating func short() throws(WireError) -> [UInt8] { try take(Int(number(UInt16.self))) }
@@ -53,9 +70,7 @@ package struct ByteReader {
     package mutating func text() throws(WireError) -> String {
         let raw = try short()
         guard let text = String(validating: raw, as: UTF8.self) else { throw .malformed("text is not UTF-8") }
-        if text.unicodeScalars.contains(where: {
-            $0.value < 0x20 && $0 != "\n" && $0 != "\t" || $0.value == 0x7F
-        }) {
+        if text.unicodeScalars.contains(where: isControl) {
             throw .malformed("text holds a control character")
         }
         return text
@@ -65,4 +80,9 @@ package struct ByteReader {
     package func end() throws(WireError) {
         guard position == bytes.count else { throw .malformed("\(bytes.count - position) bytes too many") }
     }
+}
+
+/// Whether a terminal might take the character for a command: C0 but tab and line end, DEL, C1.
+private func isControl(_ scalar: Unicode.Scalar) -> Bool {
+    scalar.value < 0x20 && scalar != "\n" && scalar != "\t" || (0x7F...0x9F).contains(scalar.value)
 }

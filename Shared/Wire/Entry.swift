@@ -45,7 +45,11 @@ package struct Entry: Equatable, Sendable {
         self.name = name
     }
 
-    static let maximumAttributeBytes = 1 << 20
+    /// Names and values of an entry's extended attributes together.
+    package static let maximumAttributeBytes = 1 << 20
+
+    /// Bytes of a folder with a name of one byte: no entry takes less.
+    static let minimumBytes = 41
 
     package func encode(to writer: inout ByteWriter) {
         writer.number(kind.rawValue)
@@ -95,18 +99,27 @@ package struct Entry: Equatable, Sendable {
         case .file:
             size = try reader.number()
             guard size <= UInt64(Int64.max) else { throw .malformed("a size beyond 2^63") }
-        case .symlink: target = try reader.short()
+        case .symlink:
+            target = try reader.short()
+            guard !target.isEmpty && target.count <= 4096 && !target.contains(0) else {
+                throw .malformed("a target that no symbolic link can have")
+            }
         case .blockDevice, .characterDevice: rdev = try reader.number()
         case .directory, .fifo: break
         }
         if flags & 1 != 0 {
             links = try reader.number()
+            guard links > 1 else { throw .malformed("several links that are not several") }
             device = try reader.number()
         }
         if flags & 2 != 0 {
             var total = 0
-            for _ in 0..<(try reader.number(UInt16.self)) {
+            let count = try reader.number(UInt16.self)
+            guard count > 0 else { throw .malformed("extended attributes that are none") }
+            for _ in 0..<count {
                 let attribute = Attribute(name: try reader.short(), value: try reader.long())
+                guard !attribute.name.isEmpty && attribute.name.count <= 255 && !attribute.name.contains(0)
+                else { throw .malformed("a name that no extended attribute can have") }
                 total += attribute.name.count + attribute.value.count
                 attributes.append(attribute)
             }

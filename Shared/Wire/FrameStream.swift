@@ -20,11 +20,13 @@ package final class FrameStream {
     private var writer = ByteWriter()
 
     private static let header = 5
+    /// Bytes after which frames are not kept back any longer.
+    private static let gathered = 256 << 10
 
     package init(_ channel: any ByteChannel) {
         self.channel = channel
         incoming = .allocate(byteCount: WireLimit.body + Self.header, alignment: 16)
-        outgoing = .allocate(byteCount: 256 << 10, alignment: 16)
+        outgoing = .allocate(byteCount: Self.gathered + WireLimit.body + Self.header, alignment: 16)
     }
 
     deinit {
@@ -48,20 +50,19 @@ package final class FrameStream {
         try writer.bytes.withUnsafeBytes { try send(type: type, body: $0) }
     }
 
-    /// Sends a frame whose body is `body`, at most `WireLimit.body` bytes.
+    /// Sends a frame whose body is `body`. A frame always leaves whole and with its header, so that a large one is
+    /// not split into a tiny and a large packet below.
+    ///
+    /// - Throws: `WireError.oversize` over `WireLimit.body` bytes, when nothing is sent; the channel's errors.
     package func send(type: UInt8, body: UnsafeRawBufferPointer) throws {
-        precondition(body.count <= WireLimit.body, "a frame over the limit")
-        if filled + Self.header > outgoing.count { try flush() }
+        guard body.count <= WireLimit.body else { throw WireError.oversize(type: type, length: body.count) }
+        if filled + Self.header + body.count > outgoing.count { try flush() }
         outgoing.storeBytes(of: UInt32(body.count).littleEndian, toByteOffset: filled, as: UInt32.self)
         outgoing[filled + 4] = type
         filled += Self.header
-        if filled + body.count <= outgoing.count {
-            UnsafeMutableRawBufferPointer(rebasing: outgoing[filled...]).copyMemory(from: body)
-            filled += body.count
-        } else {
-            try flush()
-            try channel.write(body)
-        }
+        UnsafeMutableRawBufferPointer(rebasing: outgoing[filled...]).copyMemory(from: body)
+        filled += body.count
+        if filled >= Self.gathered { try flush() }
     }
 
     package func flush() throws {

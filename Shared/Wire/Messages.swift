@@ -156,8 +156,10 @@ package enum AgentMessage: Equatable, Sendable {
             guard last <= 1 else { throw .malformed("a flag that is neither 0 nor 1") }
             let count = Int(try reader.number(UInt32.self))
             var entries: [Entry] = []
-            // The body bounds the count: an entry takes 48 bytes or more.
-            guard count <= body.count / 40 else { throw .malformed("more entries than the body can hold") }
+            // So that a small body can't reserve much memory.
+            guard count <= body.count / Entry.minimumBytes else {
+                throw .malformed("more entries than the body can hold")
+            }
             entries.reserveCapacity(count)
             for _ in 0..<count { entries.append(try Entry(from: &reader)) }
             self = .list(entries: entries, last: last == 1)
@@ -247,7 +249,9 @@ package enum CoordinatorMessage: Equatable, Sendable {
         case 67:
             let run = try reader.text()
             guard let scope = Scope(rawValue: try reader.number()) else { throw .malformed("unknown scope") }
-            self = .capture(run: run, scope: scope, count: try reader.number(UInt8.self) == 1)
+            let count = try reader.number(UInt8.self)
+            guard count <= 1 else { throw .malformed("a flag that is neither 0 nor 1") }
+            self = .capture(run: run, scope: scope, count: count == 1)
         case 68: self = .busy(message: try reader.text())
         case 69:
             let count = Int(try reader.number(UInt32.self))

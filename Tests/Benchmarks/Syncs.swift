@@ -9,6 +9,8 @@ func countSyncs(below roots: [Int32], log: String, _ work: () throws -> Void) th
     let calls = ["fsync", "fdatasync", "syncfs", "sync", "sync_file_range", "msync"]
     try? Files.remove(log)
     var arguments = ["strace", "-f", "-qq", "-o", log, "-e", "trace=" + calls.joined(separator: ",")]
+    // An agent that was just started is still connecting, and its session must be there to be traced.
+    Time.sleep(seconds: 2)
     for pid in ProcessTree().members(below: roots) { arguments += ["-p", "\(pid)"] }
     let tracer = try ChildProcess(arguments, output: .nothing, error: .nothing)
     // strace has no way to say that it has attached to all of them.

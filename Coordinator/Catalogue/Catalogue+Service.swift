@@ -25,11 +25,13 @@ extension Catalogue {
         try connection.execute("UPDATE hosts SET last_contact = $2 WHERE id = $1", [host, Time.now()])
     }
 
-    /// Ends what waits for a host that can't be worked on now; whoever asked is told the reason.
+    /// Ends what waits for a host on which another run is under way; whoever asked is told the reason. Without such a
+    /// run the holder of the lock is just about to take what waits.
     package func refuseQueuedRuns(host: Int32, reason: String) throws {
         let rows = try connection.query(
             """
             UPDATE runs SET state = 'cancelled', ended = $2, error = $3 WHERE host_id = $1 AND state = 'queued'
+                AND EXISTS (SELECT FROM runs WHERE host_id = $1 AND state = 'running')
             RETURNING id
             """,
             [host, Time.now(), reason]

@@ -119,7 +119,9 @@ package final class AgentSession {
             case .wait: guard try waitForWork(stream, channel, host) else { return }
             case .request:
                 do {
-                    try job(host, stream, uninvited: true)?.perform()
+                    if let reason = try job(host, stream, uninvited: true)?.perform() {
+                        try stream.send(.busy(message: reason))
+                    }
                 } catch let error as CatalogueError {
                     guard case .locked = error else { throw error }
                     try stream.send(.busy(message: "\(error)"))
@@ -135,8 +137,7 @@ package final class AgentSession {
         while true {
             if try server.use({ try $0.hostsWithQueuedRuns().contains(host.id) }) {
                 do {
-                    if let job = try job(host, stream, uninvited: false) {
-                        try job.perform()
+                    if let job = try job(host, stream, uninvited: false), try job.perform() == nil {
                         return true
                     }
                 } catch let error as CatalogueError {

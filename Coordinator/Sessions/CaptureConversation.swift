@@ -85,6 +85,7 @@ final class CaptureConversation {
             case nil: break
             case .dump(let name, let kind, let immichVersion, let postgresVersion)?:
                 guard receiver == nil else { throw unexpected(5, "a dump is being received") }
+                report.phase = .dump
                 receiver = try DumpReceiver(
                     name: name,
                     kind: kind,

@@ -65,24 +65,32 @@ final class CaptureJob {
 
     /// Runs it. What ends only the capture is told to the agent and recorded, and the session goes on; what ends
     /// the connection is thrown.
-    func perform() throws {
+    ///
+    /// - Returns: Nil when the agent was told to start; else why not, and it still waits.
+    func perform() throws -> String? {
         defer {
             lock?.release()
             lease.release()
         }
-        var conversation: CaptureConversation?
+        let conversation: CaptureConversation
+        do { conversation = try prepare() } catch {
+            writer?.abandon()
+            // As when another coordinator holds the host: it is somebody else's turn.
+            let isLocked = if case .locked? = error as? RepositoryError { true } else { false }
+            try end(isLocked ? .cancelled : .failed, error)
+            return "\(error)"
+        }
         do {
-            let prepared = try prepare()
-            conversation = prepared
             try stream.send(.capture(run: run.id, scope: scope, count: report.expectedFiles == nil))
-            let tree = try prepared.run()
-            let snapshot = try publish(tree, prepared)
+            let tree = try conversation.run()
+            let snapshot = try publish(tree, conversation)
             try stream.send(.committed(snapshot: snapshot))
             try stream.flush()
         } catch {
             keepWhatCame(conversation)
-            try end(error)
+            try endCapture(error)
         }
+        return nil
     }
 
     // MARK: Before
@@ -210,26 +218,31 @@ final class CaptureJob {
     }
 
     /// Makes what an interrupted capture stored count for the next one, as far as that still works.
-    private func keepWhatCame(_ conversation: CaptureConversation?) {
-        do { try conversation?.checkpoint() } catch {
+    private func keepWhatCame(_ conversation: CaptureConversation) {
+        do { try conversation.checkpoint() } catch {
             Log.write(.warning, "\(host.name): what the interrupted run stored was not all kept: \(error)")
         }
         writer?.abandon()
     }
 
-    /// Records why a capture ended; tells the agent unless it said so itself, or is gone, in which case it throws.
-    private func end(_ error: any Error) throws {
+    /// Records why the run ended.
+    private func end(_ state: RunRow.State, _ error: any Error) throws {
         let reason = stop.isSet ? "\(CaptureError.stopping)" : "\(error)"
-        let connectionIsOver = stop.isSet || error is WireError || error is SSHError
         Log.write(.error, "\(host.name): the backup failed: \(reason)")
-        let interrupted = stop.isSet || error as? WireError == .closed || error is SSHError
-        do { try record(interrupted ? .interrupted : .failed, error: reason) } catch {
+        do { try record(state, error: reason) } catch {
             // The next who looks marks the run as interrupted.
             Log.write(.error, "\(host.name): the end of the run could not be recorded: \(error)")
         }
-        if connectionIsOver { throw error }
+    }
+
+    /// Records why a capture ended that the agent takes part in; tells the agent unless it said so itself, or is gone,
+    /// in which case the error goes on.
+    private func endCapture(_ error: any Error) throws {
+        let isCutOff = stop.isSet || error as? WireError == .closed || error is SSHError
+        try end(isCutOff ? .interrupted : .failed, error)
+        if isCutOff || error is WireError { throw error }
         if case CaptureError.agent = error { return }
-        try stream.send(.abort(message: reason))
+        try stream.send(.abort(message: "\(error)"))
         try drain()
     }
 

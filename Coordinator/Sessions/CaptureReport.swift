@@ -4,9 +4,13 @@ import Wire
 
 /// What a capture has seen, sent and met so far. Sizes in bytes.
 package final class CaptureReport {
-    package enum Phase: String, Sendable { case dump, files, publish }
+    package enum Phase: String, Sendable {
+        /// Until the agent has found its database.
+        case start
+        case dump, files, publish
+    }
 
-    package var phase = Phase.dump
+    package var phase = Phase.start
     package var dumpBytes: UInt64 = 0
     package var folders = 0
     package var filesSeen = 0

@@ -13,6 +13,7 @@ final class Installation {
 
     /// - Parameter extra: Lines added to fleet.yaml.
     init(extra: String = "") throws {
+        Host.ignoreBrokenPipes()
         folder = "/tmp/holdfast-it-\(randomHex(4))"
         try Files.makeDirectories(folder, mode: 0o755)
         configuration = folder + "/fleet.yaml"

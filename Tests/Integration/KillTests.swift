@@ -18,7 +18,7 @@ struct KillTests {
     }
 
     static let moments = [
-        Moment(name: "as soon as it runs", phase: "dump", sent: 0),
+        Moment(name: "as soon as it runs", phase: "start", sent: 0),
         Moment(name: "at the first files", phase: "files", sent: 1),
         Moment(name: "after a fifth", phase: "files", sent: 20_000_000),
         Moment(name: "after a half", phase: "files", sent: 50_000_000),
@@ -46,7 +46,7 @@ struct KillTests {
             var status: Int32 = 0
             waitpid(pid, &status, 0)
         }
-        let runs = ["dump": 0, "files": 1, "publish": 2]
+        let runs = ["start": 0, "dump": 1, "files": 2, "publish": 3]
         _ = try eventually("the capture comes to \(moment.name)") { () -> Bool? in
             let status = try joined.installation.coordinator("status", "--json")
             guard let run = status.json?["hosts"]?.array?.first?["run"] else { return nil }

@@ -27,6 +27,7 @@ package final class PostgresServer: Sendable {
     ///
     /// - Parameter settings: Lines for `postgresql.conf`.
     package init(settings: [String] = []) throws {
+        Host.ignoreBrokenPipes()
         let (version, programs) = try Self.installed()
         self.version = version
         self.programs = programs

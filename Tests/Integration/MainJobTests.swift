@@ -12,8 +12,12 @@ struct MainJobTests {
         let installation: Installation
         let agent: AgentProcess
 
-        init(photos: Int = 24, photoSize: Int = 200_000, extra: String = "") throws {
-            sample = try SampleHost(photos: photos, photoSize: photoSize)
+        /// A host for tests that only read it or add to it: starting one takes longer than backing it up.
+        static let sharedSample = Result { try SampleHost(photos: 24, photoSize: 200_000) }
+
+        /// - Parameter sample: The host; the shared one unless the test breaks it.
+        init(_ own: SampleHost? = nil, extra: String = "") throws {
+            sample = try own ?? Self.sharedSample.get()
             installation = try Installation(extra: extra)
             agent = try AgentProcess(sample)
             try installation.initialise()

@@ -7,7 +7,7 @@ import Testing
 @Suite("Refusals and their messages", .serialized)
 struct RefusalTests {
     @Test func `a token works once and only for an hour`() throws {
-        let sample = try SampleHost(photos: 2, photoSize: 2000)
+        let sample = try MainJobTests.Joined.sharedSample.get()
         let installation = try Installation()
         try installation.initialise()
         try installation.serve()
@@ -22,7 +22,7 @@ struct RefusalTests {
     }
 
     @Test func `a coordinator with another host key is not spoken to`() throws {
-        let sample = try SampleHost(photos: 2, photoSize: 2000)
+        let sample = try MainJobTests.Joined.sharedSample.get()
         let installation = try Installation()
         try installation.initialise()
         try installation.serve()
@@ -62,7 +62,7 @@ struct RefusalTests {
     }
 
     @Test func `a failed dump publishes nothing`() throws {
-        let joined = try MainJobTests.Joined(photos: 2, photoSize: 2000)
+        let joined = try MainJobTests.Joined(SampleHost(photos: 2, photoSize: 2000))
         // Away from PATH in the container, so that the dump program is not found.
         try joined.sample.docker("stop", "immich_postgres")
         let backup = try joined.installation.coordinator("backup", "lisbon")
@@ -73,7 +73,7 @@ struct RefusalTests {
     }
 
     @Test func `a missing marker publishes nothing`() throws {
-        let joined = try MainJobTests.Joined(photos: 2, photoSize: 2000)
+        let joined = try MainJobTests.Joined(SampleHost(photos: 2, photoSize: 2000))
         try Files.remove(joined.sample.uploadLocation + "/library/.immich")
         let backup = try joined.installation.coordinator("backup", "lisbon")
         #expect(backup.status == 1 && backup.error.contains("library"), "\(backup)")
@@ -82,7 +82,7 @@ struct RefusalTests {
     }
 
     @Test func `a foreign exclusive lock stops a run and is named with the command to type`() throws {
-        let joined = try MainJobTests.Joined(photos: 2, photoSize: 2000)
+        let joined = try MainJobTests.Joined()
         _ = try joined.backup()
         let lock = try ChildProcess(
             [

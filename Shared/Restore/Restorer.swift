@@ -59,7 +59,7 @@ package struct Restorer {
         }
 
         let state = RestoreState(plan, progress)
-        let queue = WorkQueue<FileJob>(capacity: 64)
+        let queue = WorkQueue<FileJob>(capacity: 128)
         var pass = RestorePass(target: folder, state: state, queue: queue)
         var workers: [Worker] = []
         do {

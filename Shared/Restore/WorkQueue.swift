@@ -4,7 +4,8 @@ import Glibc
 final class WorkQueue<Job: Sendable>: @unchecked Sendable {
     // Everything below is guarded by `mutex`.
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-    private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    private let filled = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    private let emptied = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     private var jobs: [Job] = []
     private var taken = 0
     private var closed = false
@@ -13,24 +14,29 @@ final class WorkQueue<Job: Sendable>: @unchecked Sendable {
     init(capacity: Int) {
         self.capacity = capacity
         pthread_mutex_init(mutex, nil)
-        pthread_cond_init(changed, nil)
+        pthread_cond_init(filled, nil)
+        pthread_cond_init(emptied, nil)
     }
 
     deinit {
-        pthread_cond_destroy(changed)
+        pthread_cond_destroy(emptied)
+        pthread_cond_destroy(filled)
         pthread_mutex_destroy(mutex)
-        changed.deallocate()
+        emptied.deallocate()
+        filled.deallocate()
         mutex.deallocate()
     }
+
+    private var waiting: Int { jobs.count - taken }
 
     /// - Returns: false, without taking the job, once the queue is closed.
     func add(_ job: Job) -> Bool {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
-        while jobs.count - taken >= capacity && !closed { pthread_cond_wait(changed, mutex) }
+        while waiting >= capacity && !closed { pthread_cond_wait(emptied, mutex) }
         if closed { return false }
         jobs.append(job)
-        pthread_cond_broadcast(changed)
+        pthread_cond_signal(filled)
         return true
     }
 
@@ -38,18 +44,16 @@ final class WorkQueue<Job: Sendable>: @unchecked Sendable {
     func next() -> Job? {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
-        while jobs.count == taken && !closed { pthread_cond_wait(changed, mutex) }
-        if jobs.count == taken { return nil }
+        while waiting == 0 && !closed { pthread_cond_wait(filled, mutex) }
+        if waiting == 0 { return nil }
         let job = jobs[taken]
         taken += 1
-        if taken == jobs.count {
-            jobs.removeAll(keepingCapacity: true)
-            taken = 0
-        } else if taken >= 256 {
+        if waiting == 0 || taken >= capacity {
             jobs.removeFirst(taken)
             taken = 0
         }
-        pthread_cond_broadcast(changed)
+        // Not at every job: waking a thread for each costs more than a small file.
+        if waiting == capacity / 2 || waiting == 0 { pthread_cond_signal(emptied) }
         return job
     }
 
@@ -61,7 +65,8 @@ final class WorkQueue<Job: Sendable>: @unchecked Sendable {
             jobs.removeAll()
             taken = 0
         }
-        pthread_cond_broadcast(changed)
+        pthread_cond_broadcast(filled)
+        pthread_cond_broadcast(emptied)
         pthread_mutex_unlock(mutex)
     }
 }

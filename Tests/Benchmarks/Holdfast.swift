@@ -5,7 +5,8 @@ import Posix
 final class Holdfast: Tool {
     let name = "holdfast"
     let note =
-        "with the database's dump in every run; the agent stays connected, so a run opens no connection"
+        "with the database's dump in every run; the agent stays connected, so a run opens no connection;"
+        + " it works at idle priority, so only a machine with nothing else to do shows its wall time"
 
     private let settings: Settings
     private let server: SSHServer

@@ -121,6 +121,11 @@ extension Repository {
         let temporary = filePath(folder, id) + Self.temporaryMark + randomHex(8)
         do throws(SystemCallError) {
             let file = try FileDescriptor(open: temporary, O_WRONLY | O_CREAT | O_EXCL)
+            // What root puts here, such as a restore's lock, must be readable by whose repository it is.
+            if geteuid() == 0 {
+                let owner = try FileStatus(path: Files.parent(temporary))
+                try file.setOwner(uid: owner.uid, gid: owner.gid)
+            }
             try file.writeAll(bytes)
             try file.sync()
             try file.close()

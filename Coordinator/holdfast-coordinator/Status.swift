@@ -38,7 +38,11 @@ func status(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> E
             )
         }
         let good = lines.count { $0.state == .ok || $0.state == .running }
-        put("\(good) of \(lines.count) hosts are backed up and at rest or at work\n")
+        put(
+            good == lines.count
+                ? "all \(good) hosts are backed up\n"
+                : "\(good) of \(lines.count) hosts are backed up and well\n"
+        )
         return .done
     }
 }

@@ -114,7 +114,7 @@ struct KillTests {
     }
 
     @Test func `an older snapshot is unharmed by a run that was killed`() throws {
-        let joined = try MainJobTests.Joined()
+        let joined = try joined()
         let older = try #require(try joined.backup()["snapshot"]?.string)
         let library = try TreeListing(joined.sample.uploadLocation + "/upload")
         try joined.sample.addPhotos(20, seed: 99)
@@ -123,7 +123,15 @@ struct KillTests {
         joined.agent.stop(SIGKILL)
         let target = joined.installation.folder + "/restored"
         let restored = try joined.installation.coordinator(
-            "restore", "lisbon", "--snapshot", older, "--to", target, "--include", "immich/upload")
+            "restore",
+            "lisbon",
+            "--snapshot",
+            older,
+            "--to",
+            target,
+            "--include",
+            "immich/upload"
+        )
         #expect(restored.status == 0, "\(restored)")
         #expect(try library.differences(to: TreeListing(target + "/immich/upload")) == [])
     }

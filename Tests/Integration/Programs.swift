@@ -9,7 +9,7 @@ enum Programs {
 
     /// Where the programs were built: beside the running test bundle.
     static let folder: String = {
-        if let set = environmentVariables()["HOLDFAST_BIN"] { return set }
+        if let set = environmentVariables()["HOLDFAST_PROGRAMS"] { return set }
         let executable = (try? linkTarget("/proc/self/exe")) ?? ""
         let bundle = CommandLine.arguments.first { $0.contains(".xctest") } ?? executable
         for start in [bundle, executable] {

@@ -1,0 +1,51 @@
+import Posix
+package import Repository
+import Synchronization
+
+/// A shared restic lock on a repository, kept fresh by a thread of its own as long as it is held: work goes on for
+/// hours without a moment at which it could do that itself.
+package final class SharedLock {
+    /// What the thread works on; the lock is the thread's alone until that was joined.
+    private final class State: @unchecked Sendable {
+        let lock: RepositoryLock
+        let failure = Mutex<String?>(nil)
+        init(_ lock: RepositoryLock) { self.lock = lock }
+    }
+
+    private let state: State
+    private let stop: FileDescriptor
+    private var thread: Thread?
+
+    /// - Parameter owner: The id of the lease that this process holds.
+    /// - Throws: `RepositoryError.locked`, `.unreadableLock`.
+    package init(_ repository: Repository, owner: String) throws {
+        let state = State(try RepositoryLock(repository, exclusive: false, owner: owner))
+        let (ours, theirs) = try socketPair()
+        self.state = state
+        stop = FileDescriptor(owning: ours)
+        thread = try Thread("lock") {
+            let end = FileDescriptor(owning: theirs)
+            while try waitReadable([end.raw], seconds: 20).isEmpty {
+                do { try state.lock.refreshIfDue() } catch {
+                    let reason = "\(error)"
+                    state.failure.withLock { $0 = reason }
+                }
+            }
+        }
+    }
+
+    /// Throws when the lock could not be kept: others may take the repository for free.
+    package func requireHeld() throws {
+        if let reason = state.failure.withLock({ $0 }) { throw RepositoryError.invalid(reason) }
+    }
+
+    /// Removes the lock. Doing it twice does no harm.
+    package func release() {
+        guard let keeper = thread.take() else { return }
+        put(".", to: stop.raw)
+        try? keeper.join()
+        state.lock.release()
+    }
+
+    deinit { release() }
+}

@@ -7,7 +7,7 @@ import SSH
 /// `agent.yaml`: where the coordinator is and what it shows for a key, and what could not be found out about Immich.
 /// `agent.key` beside it is this machine's private key.
 struct AgentFile {
-    var coordinator: Address
+    var coordinator: Endpoint
     var hostKey: Fingerprint
     /// The host's name at the coordinator, for messages.
     var host: String
@@ -31,7 +31,7 @@ struct AgentFile {
             (reader) throws(ConfigurationError) in
             let address = try reader.required(
                 "coordinator",
-                try reader.value("coordinator", expected: "an address like nas.lan:2222", Address.init)
+                try reader.value("coordinator", expected: "an address like nas.lan:2222", Endpoint.init)
             )
             let key = try reader.required(
                 "host_key",
@@ -78,7 +78,7 @@ struct AgentFile {
     }
 
     /// Writes who the coordinator is; what a person wrote about Immich stays as it is.
-    static func save(_ coordinator: Address, _ hostKey: Fingerprint, host: String, folder: String) throws {
+    static func save(_ coordinator: Endpoint, _ hostKey: Fingerprint, host: String, folder: String) throws {
         let path = path(folder)
         var kept = ""
         if Files.exists(path) {
@@ -105,37 +105,4 @@ struct AgentFile {
         let text = "coordinator: \"\(coordinator)\"\nhost_key: \"\(hostKey.text)\"\nhost: \"\(host)\"\n"
         try Files.writeAtomically(Array((text + kept).utf8), to: path, mode: 0o600)
     }
-}
-
-/// Host and port of the coordinator: `nas.lan`, `nas.lan:2222`, `[fd00::1]:2222`.
-struct Address: Equatable, Sendable, CustomStringConvertible {
-    static let defaultPort: UInt16 = 2222
-
-    let host: String
-    let port: UInt16
-
-    init?(_ text: String) {
-        var host = Substring(text)
-        var rest: Substring = ""
-        if text.hasPrefix("["), let end = text.firstIndex(of: "]") {
-            host = text[text.index(after: text.startIndex)..<end]
-            rest = text[text.index(after: end)...]
-        } else if let colon = text.firstIndex(of: ":"), text.lastIndex(of: ":") == colon {
-            host = text[..<colon]
-            rest = text[colon...]
-        }
-        let isPlain = host.utf8.allSatisfy {
-            $0 > 0x20 && $0 < 0x7F && $0 != 0x22 && $0 != 0x5C && $0 != 0x2F
-        }
-        guard !host.isEmpty, isPlain else { return nil }
-        if rest.isEmpty {
-            port = Self.defaultPort
-        } else {
-            guard rest.first == ":", let number = UInt16(rest.dropFirst()), number > 0 else { return nil }
-            port = number
-        }
-        self.host = String(host)
-    }
-
-    var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 }

@@ -1,5 +1,6 @@
 import Arguments
 import Capture
+import Configuration
 import Glibc
 import Posix
 import SSH
@@ -8,7 +9,7 @@ import Wire
 extension Program {
     /// Makes this machine's key known to the coordinator with the token, then writes both down.
     static func join(address: String, token: String, folder: String) throws -> ExitCode {
-        guard let address = Address(address) else {
+        guard let address = Endpoint(address) else {
             throw UsageError.invalid(what: "ADDRESS", value: address, reason: "not like nas.lan:2222")
         }
         guard let parsed = JoinToken(token), let hostKey = Fingerprint(bytes: parsed.fingerprint) else {

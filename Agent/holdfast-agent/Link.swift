@@ -1,4 +1,5 @@
 import Capture
+import Configuration
 import Posix
 import SSH
 import Wire

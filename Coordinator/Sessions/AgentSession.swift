@@ -15,6 +15,11 @@ package final class AgentSession {
     private let program: String
     private let control: FileDescriptor
     private let stop = StopFlag()
+    /// The public key at the other end.
+    private var fingerprint = ""
+
+    /// For a greeting once the SSH connection stands; as long again as that may take.
+    private static let greetingSeconds = 20.0
 
     /// - Parameters:
     ///   - control: The socket to `serve`; what is said on it stands at `SessionTable`.
@@ -42,11 +47,18 @@ package final class AgentSession {
             stop.set()
             breaker.breakOff()
         }
+        let greeted = StopFlag()
+        try Thread("greeting") {
+            Time.sleep(seconds: Self.greetingSeconds)
+            if !greeted.isSet { breaker.breakOff() }
+        }.detach()
         let stream = FrameStream(channel)
         let known = try server.use { try $0.host(keyFingerprint: key.fingerprint.text) }
         guard let host = known else { return try join(stream, key, peer) }
+        fingerprint = key.fingerprint.text
         tell("host \(host.id)")
         try greet(stream, host)
+        greeted.set()
         try server.use { try $0.noteContact(host: host.id) }
         try serve(stream, channel, host)
     }
@@ -109,12 +121,7 @@ package final class AgentSession {
 
     private func serve(_ stream: FrameStream, _ channel: SSHChannel, _ host: HostRow) throws {
         while true {
-            let message: AgentMessage
-            do { message = try stream.receive { try AgentMessage(type: $0, body: $1) } } catch WireError
-                .closed
-            {
-                return
-            }
+            guard let message = try nextMessage(stream, host) else { return }
             switch message {
             case .wait: guard try waitForWork(stream, channel, host) else { return }
             case .request:
@@ -129,6 +136,15 @@ package final class AgentSession {
             default:
                 throw WireError.unexpected(type: message.type, state: "wait or request is due")
             }
+        }
+    }
+
+    /// Nil when the agent is gone: one that is stopped, or whose machine is, says no goodbye.
+    private func nextMessage(_ stream: FrameStream, _ host: HostRow) throws -> AgentMessage? {
+        do { return try stream.receive { try AgentMessage(type: $0, body: $1) } } catch {
+            guard error as? WireError == .closed || error is SSHError else { throw error }
+            if !stop.isSet { Log.write(.info, "\(host.name): the agent is gone: \(error)") }
+            return nil
         }
     }
 
@@ -159,7 +175,13 @@ package final class AgentSession {
     }
 
     private func job(_ host: HostRow, _ stream: FrameStream, uninvited: Bool) throws -> CaptureJob? {
-        try CaptureJob(
+        // The machine may have been replaced, or the host removed, since this connection was made.
+        guard try server.use({ try $0.host(keyFingerprint: fingerprint) }) != nil else {
+            try stream.send(.refused(message: "this machine's key \(fingerprint) is not accepted any more"))
+            try stream.flush()
+            throw KeyRevoked(host: host.name)
+        }
+        return try CaptureJob(
             host,
             fleet: fleet,
             server: server,
@@ -171,7 +193,13 @@ package final class AgentSession {
     }
 }
 
-/// Set once, by a signal, and read by the session's thread.
+/// The key of an agent was revoked while it was connected.
+private struct KeyRevoked: Error, CustomStringConvertible {
+    let host: String
+    var description: String { "the key of \(host)'s agent was revoked while it was connected" }
+}
+
+/// Set once, by a signal or a milestone, and read by the session's thread.
 final class StopFlag: Sendable {
     private let value = Atomic(false)
     func set() { value.store(true, ordering: .relaxed) }

@@ -1,5 +1,6 @@
 import Arguments
 import Catalogue
+import Configuration
 import Fleet
 import Glibc
 import JSON

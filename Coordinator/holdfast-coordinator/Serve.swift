@@ -1,6 +1,7 @@
 import Arguments
 import CLinux
 import Catalogue
+import Configuration
 import Fleet
 import Glibc
 import Posix

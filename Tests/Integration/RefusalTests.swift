@@ -40,6 +40,50 @@ struct RefusalTests {
         #expect(refused.status == 20 && refused.error.contains("SHA256:"), "\(refused)")
     }
 
+    @Test func `an unknown key that sends no token is cut off`() throws {
+        let installation = try Installation()
+        try installation.initialise()
+        try installation.serve()
+        let key = installation.folder + "/stranger"
+        _ = try Outcome.of(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
+        let start = Time.monotonic()
+        let options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "IdentitiesOnly=yes"]
+        // A pipe that nobody writes into keeps ssh connected until the other side ends it.
+        let silence = try FileDescriptor.pipe()
+        let keep = FileDescriptor(owning: silence.write)
+        let input = FileDescriptor(owning: silence.read)
+        let client = try ChildProcess(
+            ["ssh", "-F", "none", "-i", key, "-p", "\(installation.port)"] + options.flatMap { ["-o", $0] }
+                + ["-s", "agent@127.0.0.1", "holdfast"],
+            input: .descriptor(input.raw),
+            output: .nothing,
+            error: .nothing
+        )
+        _ = try client.wait()
+        try keep.close()
+        let seconds = Double(Time.monotonic() - start) / 1e9
+        #expect(seconds > 15 && seconds < 45, "\(seconds) s")
+    }
+
+    @Test func `a machine that was replaced gets no more work on its old connection`() throws {
+        let joined = try MainJobTests.Joined()
+        _ = try joined.backup()
+        let token = try joined.installation.coordinator("host", "token", "lisbon", "--json")
+        let successor = try AgentProcess(joined.sample)
+        try successor.join(joined.installation, token: try #require(token.json?["token"]?.string))
+        // Only the old agent is connected.
+        let backup = try ChildProcess(
+            [Programs.coordinator, "--config", joined.installation.configuration, "backup", "lisbon"],
+            output: .nothing,
+            error: .nothing
+        )
+        _ = try eventually("the old agent is refused") {
+            joined.agent.log.contains("not accepted") || joined.agent.log.contains("join") ? true : nil
+        }
+        try successor.run()
+        #expect(try backup.wait() == .exit(0))
+    }
+
     @Test func `a port in use is named`() throws {
         let installation = try Installation()
         try installation.initialise()

@@ -1,3 +1,4 @@
+import Glibc
 import JSON
 import Posix
 
@@ -22,7 +23,15 @@ package struct LockFile: Equatable, Sendable {
     }
 
     package func age(at now: Int64 = Time.now()) -> Int64 { now - time }
-    package func isStale(at now: Int64 = Time.now()) -> Bool { age(at: now) > Self.staleAfter }
+    /// Not refreshed for 30 minutes, or of a process of this machine that is gone: `restic unlock` removes it.
+    package func isStale(at now: Int64 = Time.now()) -> Bool {
+        age(at: now) > Self.staleAfter || hostname == Host.name && isGone
+    }
+
+    private var isGone: Bool {
+        guard let pid = pid_t(exactly: pid), pid > 0 else { return false }
+        return kill(pid, 0) != 0 && errno == ESRCH
+    }
 
     init(id: BlobID, parsing text: [UInt8]) throws(Unreadable) {
         let json: JSON

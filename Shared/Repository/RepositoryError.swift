@@ -69,8 +69,9 @@ extension RepositoryError: CustomStringConvertible {
                 + "suspect this machine's memory. Nothing was published"
         case .locked(let path, let holder):
             "the repository \(path) is locked \(holder)"
-                + (holder.owner == nil
-                    ? "; if that process is gone, remove its lock with: restic -r \(path) unlock" : "")
+                + (holder.owner == nil && holder.isStale()
+                    ? "; that lock is stale: remove it with: restic -r \(path) unlock"
+                    : "")
         case .lockLost(let path):
             "our lock file in \(path)/locks was removed by somebody; the work stops before it can do harm"
         case .unreadableLock(let path, let file, let reason):

@@ -3,6 +3,13 @@ import Glibc
 package import Posix
 
 /// The coordinator's side of one accepted connection.
+///
+/// What libssh 0.10 leaves to its caller: a peer may announce packets of ten bytes, upon which a write never ends while
+/// the peer keeps reading, and may ask for answers that it does not read, of which libssh gathers up to 256 MiB. So
+/// whoever serves a key that is not known yet gives the whole process a limit of time (alarm(2)) and of memory.
+///
+/// New keys are agreed on after 64 GiB (RFC 4344), in the middle of a stream; meanwhile up to a window of data is
+/// gathered in memory. A session receives 4 KiB per system call, which is what its speed hangs on.
 package enum SSHServerConnection {
     /// Brings an accepted socket to the point where the subsystem `holdfast` runs on its one channel.
     ///

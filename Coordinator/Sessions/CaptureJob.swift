@@ -68,10 +68,7 @@ final class CaptureJob {
     ///
     /// - Returns: Nil when the agent was told to start; else why not, and it still waits.
     func perform() throws -> String? {
-        defer {
-            lock?.release()
-            lease.release()
-        }
+        defer { releaseLocks() }
         let conversation: CaptureConversation
         do { conversation = try prepare() } catch {
             writer?.abandon()
@@ -153,6 +150,11 @@ final class CaptureJob {
 
     // MARK: The end
 
+    private func releaseLocks() {
+        lock?.release()
+        lease.release()
+    }
+
     /// Makes the snapshot of a tree that is stored, and gives its id.
     private func publish(_ tree: BlobID, _ conversation: CaptureConversation) throws -> String {
         guard let dump = conversation.dump, let writer, let epoch = lease.epoch else {
@@ -227,7 +229,11 @@ final class CaptureJob {
 
     /// Records why the run ended.
     private func end(_ state: RunRow.State, _ error: any Error) throws {
-        let reason = stop.isSet ? "\(CaptureError.stopping)" : "\(error)"
+        var reason = stop.isSet ? "\(CaptureError.stopping)" : "\(error)"
+        if let failure = error as? SystemCallError, [ENOSPC, EDQUOT].contains(failure.code) {
+            reason +=
+                "; free some space there: nothing that was stored is lost, and the next backup goes on from here"
+        }
         Log.write(.error, "\(host.name): the backup failed: \(reason)")
         do { try record(state, error: reason) } catch {
             // The next who looks marks the run as interrupted.
@@ -242,6 +248,8 @@ final class CaptureJob {
         try end(isCutOff ? .interrupted : .failed, error)
         if isCutOff || error is WireError { throw error }
         if case CaptureError.agent = error { return }
+        // The run is over: the next may begin while this agent still hears of it.
+        releaseLocks()
         try stream.send(.abort(message: "\(error)"))
         try drain()
     }

@@ -13,7 +13,9 @@ func backup(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> E
     let fleet = try settings.fleet()
     return try fleet.withCatalogue { catalogue in
         let host = try catalogue.host(named: name)
-        if let holder = try catalogue.holders(host: host.id).first(where: { $0.kind == "capture" }) {
+        if let holder = try catalogue.holders(host: host.id).first(where: {
+            $0.kind == "capture" && $0.run != nil
+        }) {
             throw CommandFailure(.locked, "a backup of \(name) is running already: \(holder)")
         }
         guard try catalogue.isServed() else {

@@ -7,6 +7,7 @@ import JSON
 import Posix
 import Postgres
 import Repository
+import Restore
 import Sessions
 
 /// Prints `json`, pretty and ending in a newline, for `--json`.
@@ -47,6 +48,9 @@ private func judge(_ error: any Error) -> (ExitCode, String?) {
             return (.damaged, "holdfast-coordinator check HOST --read-data finds all of it")
         default: return (.failed, nil)
         }
+    case let error as RestoreError:
+        if case .notEnoughSpace = error { return (.noSpace, nil) }
+        return (.failed, nil)
     case let error as CatalogueError:
         switch error {
         case .locked: return (.locked, nil)

@@ -12,10 +12,12 @@ final class Installation {
     private var service: pid_t?
 
     /// - Parameter extra: Lines added to fleet.yaml.
-    init(extra: String = "") throws {
+    /// - Parameter prepare: Called with the folder before anything is in it.
+    init(extra: String = "", prepare: (String) throws -> Void = { _ in }) throws {
         Host.ignoreBrokenPipes()
         folder = "/tmp/holdfast-it-\(randomHex(4))"
         try Files.makeDirectories(folder, mode: 0o755)
+        try prepare(folder)
         configuration = folder + "/fleet.yaml"
         port = try TCPListener(address: "127.0.0.1", port: 0).port
         let text = """

@@ -16,9 +16,10 @@ struct MainJobTests {
         static let sharedSample = Result { try SampleHost(photos: 24, photoSize: 200_000) }
 
         /// - Parameter sample: The host; the shared one unless the test breaks it.
-        init(_ own: SampleHost? = nil, extra: String = "") throws {
+        init(_ own: SampleHost? = nil, extra: String = "", prepare: (String) throws -> Void = { _ in }) throws
+        {
             sample = try own ?? Self.sharedSample.get()
-            installation = try Installation(extra: extra)
+            installation = try Installation(extra: extra, prepare: prepare)
             agent = try AgentProcess(sample)
             try installation.initialise()
             try installation.serve()

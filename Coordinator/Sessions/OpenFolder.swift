@@ -42,10 +42,6 @@ final class OpenFolder {
     /// Names from the root down, without the root's own.
     var path: [[UInt8]] { (parent?.path ?? []) + (parent == nil ? [] : [name]) }
 
-    func display(_ slot: Int) -> String {
-        (path + [nodes[slot].name]).map { escaped($0) }.joined(separator: "/")
-    }
-
     /// Adds an entry that is complete, or a folder, or (with `wanted`) a file whose bytes are to come.
     func append(_ node: Node, earlierSubtrees subtrees: [BlobID], wanted: Bool) -> Int {
         nodes.append(node)

@@ -26,6 +26,6 @@ extension Repository {
         guard let file = BlobID(hex: id) else {
             throw CommandFailure(.failed, "\(id) is no id of a snapshot")
         }
-        return try Snapshot(parsing: read(.snapshots, file))
+        return try snapshot(file)
     }
 }

@@ -120,9 +120,6 @@ package struct FileDescriptor: ~Copyable, Sendable {
     }
 
     package func sync() throws(SystemCallError) { _ = try retryingOnInterrupt("fsync") { fsync(raw) } }
-    package func syncData() throws(SystemCallError) {
-        _ = try retryingOnInterrupt("fdatasync") { fdatasync(raw) }
-    }
 
     /// Starts writing dirty pages of a range (bytes) without waiting for it; a hint, errors are dropped.
     package func startWriteback(at offset: Int64, count: Int64) {

@@ -11,12 +11,6 @@ package enum Host {
         }
     }
 
-    /// Changes with every start of the kernel.
-    package static func bootID() -> String {
-        let bytes = (try? Files.read("/proc/sys/kernel/random/boot_id", limit: 4096)) ?? []
-        return String(decoding: bytes, as: UTF8.self).split(separator: "\n").first.map(String.init) ?? ""
-    }
-
     /// A write to a peer that went away shall be an error (EPIPE), not the end of the process.
     package static func ignoreBrokenPipes() { signal(SIGPIPE, SIG_IGN) }
 

@@ -114,14 +114,6 @@ int clinux_file_system_space(int fd, uint64_t *free_bytes, uint64_t *total_bytes
     return 0;
 }
 
-int64_t clinux_file_system_type(int fd) {
-    struct statfs found;
-    if (fstatfs(fd, &found) != 0) return -1;
-    return (int64_t)found.f_type;
-}
-
-int clinux_die_with_parent(int signal) { return prctl(PR_SET_PDEATHSIG, signal); }
-
 void clinux_name_thread(const char *name) { prctl(PR_SET_NAME, name); }
 
 int clinux_tcp_liveness(int fd, int idle, int interval, int count, unsigned user_timeout_ms) {
@@ -161,9 +153,6 @@ int clinux_start_writeback(int fd, int64_t offset, int64_t length) {
     return sync_file_range(fd, offset, length, SYNC_FILE_RANGE_WRITE);
 }
 
-uint32_t clinux_major(uint64_t device) { return major(device); }
-uint32_t clinux_minor(uint64_t device) { return minor(device); }
-uint64_t clinux_makedev(uint32_t a, uint32_t b) { return makedev(a, b); }
 
 int clinux_is_cached(int fd, int64_t offset) {
     char byte;

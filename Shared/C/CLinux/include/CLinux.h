@@ -59,12 +59,6 @@ int clinux_set_idle_priority(void);
 /// Free bytes for unprivileged users and the total, of the file system that holds `fd`.
 int clinux_file_system_space(int fd, uint64_t *free_bytes, uint64_t *total_bytes);
 
-/// Number that identifies the type of the file system (statfs(2) f_type), or -1 with errno.
-int64_t clinux_file_system_type(int fd);
-
-/// Asks the kernel to send `signal` to this process when its parent ends (prctl PR_SET_PDEATHSIG).
-int clinux_die_with_parent(int signal);
-
 /// Names the calling thread (at most 15 bytes are kept).
 void clinux_name_thread(const char *name);
 
@@ -107,6 +101,3 @@ char **clinux_environment(void);
 /// strerror_r(3), the POSIX one. Returns 0 or an errno.
 int clinux_strerror(int code, char *buffer, size_t size);
 
-uint32_t clinux_major(uint64_t device);
-uint32_t clinux_minor(uint64_t device);
-uint64_t clinux_makedev(uint32_t major, uint32_t minor);

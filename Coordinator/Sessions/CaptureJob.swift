@@ -77,16 +77,19 @@ final class CaptureJob {
             try end(isLocked ? .cancelled : .failed, error)
             return "\(error)"
         }
+        let snapshot: String
         do {
             try stream.send(.capture(run: run.id, scope: scope, count: report.expectedFiles == nil))
             let tree = try conversation.run()
-            let snapshot = try publish(tree, conversation)
-            try stream.send(.committed(snapshot: snapshot))
-            try stream.flush()
+            snapshot = try publish(tree, conversation)
         } catch {
             keepWhatCame(conversation)
             try endCapture(error)
+            return nil
         }
+        // From here on an agent that is gone ends the connection and no longer the backup.
+        try stream.send(.committed(snapshot: snapshot))
+        try stream.flush()
         return nil
     }
 

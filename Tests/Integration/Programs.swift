@@ -25,6 +25,13 @@ enum Programs {
     static let coordinator = folder + "/holdfast-coordinator"
     static let agent = folder + "/holdfast-agent"
 
+    /// Whether a program is in PATH.
+    static func exists(_ name: String) -> Bool {
+        (environmentVariables()["PATH"] ?? "").split(separator: ":").contains {
+            access("\($0)/\(name)", X_OK) == 0
+        }
+    }
+
     private static func linkTarget(_ path: String) throws -> String {
         var buffer = [CChar](repeating: 0, count: 4096)
         let count = readlink(path, &buffer, buffer.count)

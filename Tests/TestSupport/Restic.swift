@@ -5,11 +5,39 @@ package import Posix
 package struct Restic: Sendable {
     package let repository: String
     package let password: String
+    /// The program, looked up in PATH when it holds no `/`.
+    package let program: String
 
-    package init(_ repository: String, password: String) {
+    package init(_ repository: String, password: String, program: String = "restic") {
         self.repository = repository
         self.password = password
+        self.program = program
     }
+
+    /// A release of restic that is installed here, or that `deploy/restics` fetched.
+    package struct Version: Sendable {
+        package let program: String
+        /// `restic 0.14.0`.
+        package let name: String
+
+        package func on(_ repository: String, password: String) -> Restic {
+            Restic(repository, password: password, program: program)
+        }
+    }
+
+    /// The installed one first, then newer ones below `.build/restics`.
+    package static let versions: [Version] = {
+        let folder = Files.parent(Files.parent(Files.parent(#filePath))) + "/.build/restics"
+        let names = ((try? Directory.names(folder)) ?? []).map { String(decoding: $0, as: UTF8.self) }
+            .sorted()
+        return (["restic"] + names.map { "\(folder)/\($0)/usr/bin/restic" }).compactMap { program in
+            guard let said = try? output(of: [program, "version"]) else { return nil }
+            return Version(
+                program: program,
+                name: said.split(separator: " ").prefix(2).joined(separator: " ")
+            )
+        }
+    }()
 
     package struct Failed: Error, CustomStringConvertible {
         package let description: String
@@ -27,7 +55,7 @@ package struct Restic: Sendable {
     /// Runs restic to its end, whatever that is.
     package func attempt(_ arguments: [String]) throws -> Outcome {
         let result = try ChildProcess.run(
-            ["restic", "--no-cache", "-r", repository] + arguments,
+            [program, "--no-cache", "-r", repository] + arguments,
             environment: ["RESTIC_PASSWORD": password, "RESTIC_PROGRESS_FPS": nil],
             limit: 256 << 20
         )

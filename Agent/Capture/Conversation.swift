@@ -90,11 +90,21 @@ package final class Conversation {
         }
     }
 
+    /// Nanoseconds that files are sent before they are counted.
+    private static let countAfter: Int64 = 2_000_000_000
+
     private func capture(run: String, scope: Scope, count: Bool) throws -> Outcome {
         var counting: Counting?
         defer { counting?.cancel() }
+        // Known once Immich was found; a capture that is over soon needs no count.
+        var places: MediaPlaces?
+        var countFrom = Int64.max
         let progress = ProgressBox(show: show) { [stop, stream] in
             try stop.check()
+            if let found = places, Time.monotonic() > countFrom {
+                places = nil
+                counting = Counting(found, everything: scope == .everything)
+            }
             if let total = counting?.take() {
                 try stream.send(AgentMessage.expect(files: total.files, bytes: total.bytes))
             }
@@ -102,9 +112,12 @@ package final class Conversation {
         do {
             progress.begin(.finding)
             let host = try ImmichHost.find(settings)
-            if count { counting = Counting(host.places, everything: scope == .everything) }
             try dump(host, run: run, progress)
             progress.begin(.files)
+            if count {
+                places = host.places
+                countFrom = Time.monotonic() + Self.countAfter
+            }
             // A disk may have gone while the dump ran.
             try host.places.check()
             let root = Deployment.root(of: host, everything: scope == .everything)

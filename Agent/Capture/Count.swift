@@ -52,7 +52,7 @@ package func count(_ place: MediaPlaces.Place, everything: Bool, stop: StopFlag)
     var walk = Walk(top, describesFully: false)
     var total: (files: UInt64, bytes: UInt64) = (0, 0)
     while !stop.isSet, let step = walk.next(maximum: 4096) {
-        guard case .list(_, let entries, _) = step else { continue }
+        guard case .list(_, let entries, _, _) = step else { continue }
         for entry in entries where entry.kind == .file {
             total.files += 1
             total.bytes += entry.size

@@ -13,6 +13,8 @@ final class FilePhase {
     /// Entries of one part of a list.
     private static let part = 512
 
+    private static let stepsBetweenLooks = 32
+
     private let stream: FrameStream
     private var walk: Walk
     private var listed = false
@@ -43,13 +45,18 @@ final class FilePhase {
             progress.sent(bytes: count)
             try takeWaiting()
         }
+        var steps = 0
         while true {
-            try takeWaiting()
+            // Looking at the connection costs as much as a small file.
+            steps += 1
+            if steps % Self.stepsBetweenLooks == 0 { try takeWaiting() }
             if !listed && window + Self.part <= min(WireLimit.unanswered, WireLimit.unsent) {
                 try list()
             } else if let file = unsent.popFirst() {
                 window -= 1
                 let outcome = try sender.send(file)
+                progress.sent(bytes: outcome.sent)
+                if outcome.leftOut { progress.skipped() }
                 progress.ended(file, outcome.end)
             } else if !awaited.isEmpty {
                 try take(try stream.receiveFromCoordinator())
@@ -78,7 +85,8 @@ final class FilePhase {
             }
             progress.folderFailed()
             try stream.send(AgentMessage.folderFailed(errno: code))
-        case .list(let node, let entries, let last):
+        case .list(let node, let entries, let last, let attributes):
+            if !attributes.isEmpty { try stream.send(AgentMessage.attributes(of: .folder, attributes)) }
             try stream.send(AgentMessage.list(entries: entries, last: last))
             let part = Awaited(node: node, entries: entries)
             window += part.weight

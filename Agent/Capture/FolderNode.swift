@@ -90,6 +90,13 @@ final class FolderNode {
 
     var device: UInt64? { identity?.device }
 
+    /// The nearest folder from here upwards that has a path of its own, and the names from there down to here.
+    var base: (node: FolderNode, below: [UInt8])? {
+        if path != nil { return (self, []) }
+        guard case .onDisk = content, let (node, names) = parent?.base else { return nil }
+        return (node, names.isEmpty ? name : names + [0x2F] + name)
+    }
+
     /// The folder below this one.
     func child(_ name: [UInt8]) -> FolderNode {
         switch content {

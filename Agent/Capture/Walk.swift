@@ -9,7 +9,8 @@ import Wire
 /// widest folder is the bound of its memory.
 struct Walk {
     enum Step {
-        case list(FolderNode, [Entry], last: Bool)
+        /// Part of a folder's entries; with the first one the folder's own attributes.
+        case list(FolderNode, [Entry], last: Bool, [Entry.Attribute])
         case failed(FolderNode, errno: Int32)
     }
 
@@ -24,14 +25,12 @@ struct Walk {
         var names = NameList()
         var next = 0
         var folders = NameList()
+        var attributes: [Entry.Attribute] = []
     }
 
     /// Bytes of entries after which a part of a list is closed; far below a frame's limit, so that one more entry
     /// with all the attributes it may have still fits.
     private static let partBytes = 128 << 10
-    /// Bytes of attributes of one entry that are sent.
-    private static let attributeBytes = 512 << 10
-
     private var root: FolderNode?
     private var levels: [Level] = []
     private var listing: Listing?
@@ -80,17 +79,14 @@ struct Walk {
         return nil
     }
 
-    private func begin(_ node: FolderNode) throws(SystemCallError) -> Listing {
+    private mutating func begin(_ node: FolderNode) throws(SystemCallError) -> Listing {
         var listing = Listing(node: node)
         switch node.content {
         case .made(let entries): for entry in entries { listing.names.append(entry.entry.name) }
         case .onDisk:
+            // Nobody else reads names from this descriptor, so its copy stands at the first one.
             var directory = try Directory(
-                FileDescriptor(
-                    owning: try retryingOnInterrupt("openat") {
-                        openat(node.raw, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-                    }
-                )
+                FileDescriptor(owning: try retryingOnInterrupt("dup") { dup(node.raw) })
             )
             var mounted = node.overlays.compactMap { $0.components.count == 1 ? $0.components[0] : nil }
             while let name = try directory.next() {
@@ -102,6 +98,11 @@ struct Walk {
             }
             for name in mounted { listing.names.append(name) }
             listing.names.sort()
+            if describesFully {
+                let found = AttributeSet { () throws(SystemCallError) in try Files.attributes(of: node.raw) }
+                listing.attributes = found.kept
+                if let problem = found.problem { skipped.append((node.snapshotPath, problem)) }
+            }
         }
         return listing
     }
@@ -122,6 +123,8 @@ struct Walk {
             for attribute in entry.attributes { bytes += 8 + attribute.name.count + attribute.value.count }
             entries.append(entry)
         }
+        let attributes = current.attributes
+        current.attributes = []
         let last = current.next == current.names.count
         if last {
             // Its names are let go here; what stays are those of its folders.
@@ -133,7 +136,7 @@ struct Walk {
         } else {
             listing = current
         }
-        return .list(node, entries, last: last)
+        return .list(node, entries, last: last, attributes)
     }
 
     /// The entry `name`, or nil when it is not sent.
@@ -162,7 +165,16 @@ struct Walk {
                 }
                 if !describesFully { return entry }
                 if entry.kind == .symlink { entry.target = try Files.linkTarget(at: node.raw, name) }
-                if mounted == nil { entry.attributes = attributes(name, in: node) }
+                // Those of a folder come with its list, those of a file with its bytes.
+                if entry.kind != .file && entry.kind != .directory {
+                    let found = AttributeSet { () throws(SystemCallError) in
+                        try Files.attributes(at: node.raw, name)
+                    }
+                    entry.attributes = found.kept
+                    if let problem = found.problem {
+                        skipped.append((node.snapshotPath + [0x2F] + name, problem))
+                    }
+                }
                 return entry
             } catch {
                 // Gone since its name was read: it was never there.
@@ -171,33 +183,6 @@ struct Walk {
                 }
                 return nil
             }
-        }
-    }
-
-    private mutating func attributes(_ name: [UInt8], in node: FolderNode) -> [Entry.Attribute] {
-        do throws(SystemCallError) {
-            let found = try Files.attributes(at: node.raw, name)
-            if found.isEmpty { return [] }
-            var kept: [Entry.Attribute] = []
-            var total = 0
-            for (attribute, value) in found {
-                total += attribute.count + value.count
-                if total > Self.attributeBytes {
-                    skipped.append(
-                        (node.snapshotPath + [0x2F] + name, "some of its extended attributes: too large")
-                    )
-                    break
-                }
-                kept.append(Entry.Attribute(name: attribute, value: value))
-            }
-            return kept
-        } catch {
-            if error.code != ENOENT {
-                skipped.append(
-                    (node.snapshotPath + [0x2F] + name, "its extended attributes: \(error.reason)")
-                )
-            }
-            return []
         }
     }
 }

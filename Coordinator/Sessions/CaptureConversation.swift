@@ -118,6 +118,7 @@ final class CaptureConversation {
             case .folderFailed(let code)?: try tree.folderFailed(errno: code)
             case .again?: try tree.again()
             case .fileEnd(let end)?: try tree.fileEnd(end)
+            case .attributes(let owner, let attributes)?: try tree.attributes(attributes, of: owner)
             case .skipped(let path, let reason)?: report.skip(path, reason)
             case .commit?:
                 guard let root = tree.tree else {

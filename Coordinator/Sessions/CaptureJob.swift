@@ -23,6 +23,7 @@ final class CaptureJob {
     private let run: RunRow
     private let report = CaptureReport()
     private var writer: BlobWriter?
+    private var conversation: CaptureConversation?
     private var lock: SharedLock?
     private var lastProgress: Int64 = 0
     private let scope: Scope
@@ -69,9 +70,7 @@ final class CaptureJob {
     /// - Returns: Nil when the agent was told to start; else why not, and it still waits.
     func perform() throws -> String? {
         defer { releaseLocks() }
-        let conversation: CaptureConversation
-        do { conversation = try prepare() } catch {
-            writer?.abandon()
+        do { try takeRepository() } catch {
             // As when another coordinator holds the host: it is somebody else's turn.
             let isLocked = if case .locked? = error as? RepositoryError { true } else { false }
             try end(isLocked ? .cancelled : .failed, error)
@@ -80,10 +79,13 @@ final class CaptureJob {
         let snapshot: String
         do {
             try stream.send(.capture(run: run.id, scope: scope, count: report.expectedFiles == nil))
-            let tree = try conversation.run()
-            snapshot = try publish(tree, conversation)
+            // The agent looks for Immich and starts the dump while the repository is made ready.
+            try stream.flush()
+            let conversation = try prepare()
+            self.conversation = conversation
+            snapshot = try publish(conversation.run(), conversation)
         } catch {
-            keepWhatCame(conversation)
+            keepWhatCame()
             try endCapture(error)
             return nil
         }
@@ -95,11 +97,21 @@ final class CaptureJob {
 
     // MARK: Before
 
-    private func prepare() throws -> CaptureConversation {
+    /// Writes down whose turn it is, and takes restic's lock.
+    private func takeRepository() throws {
         try repository.recordEpoch(lease.epoch ?? 0)
         let alive = try lease.catalogue.liveLeases()
         _ = try repository.removeDeadLocks { alive.contains($0) }
         lock = try SharedLock(repository, owner: lease.id)
+        if let newest = try lease.catalogue.latestSnapshot(of: host) {
+            report.expectedFiles = UInt64(max(0, newest.files))
+            report.expectedBytes = UInt64(max(0, newest.bytes))
+        }
+    }
+
+    /// Puts in order what earlier runs left, and loads what is there.
+    private func prepare() throws -> CaptureConversation {
+        try lock?.confirm()
         _ = try repository.removeLeftovers(before: run.started ?? Time.now())
         var index = try repository.loadIndex()
         let adoption = try repository.adoptOrphanPacks(into: &index)
@@ -112,11 +124,8 @@ final class CaptureJob {
         }
         try SnapshotAdoption(repository, index, lease).run()
 
+        // A snapshot may have been adopted just now.
         let newest = try lease.catalogue.latestSnapshot(of: host)
-        if let newest {
-            report.expectedFiles = UInt64(max(0, newest.files))
-            report.expectedBytes = UInt64(max(0, newest.bytes))
-        }
         // A checkpoint that can't be read costs time, not safety.
         let checkpoint = (try? repository.readSealed(Checkpoint.fileName)).flatMap { $0 }.flatMap(
             Checkpoint.init
@@ -223,8 +232,8 @@ final class CaptureJob {
     }
 
     /// Makes what an interrupted capture stored count for the next one, as far as that still works.
-    private func keepWhatCame(_ conversation: CaptureConversation) {
-        do { try conversation.checkpoint() } catch {
+    private func keepWhatCame() {
+        do { try conversation?.checkpoint() } catch {
             Log.write(.warning, "\(host.name): what the interrupted run stored was not all kept: \(error)")
         }
         writer?.abandon()

@@ -62,6 +62,9 @@ final class OpenFolder {
         return (slot, earlierSubtrees.removeValue(forKey: slot) ?? [])
     }
 
+    /// The folder's own extended attributes, which its node in the folder above gets.
+    func setAttributes(_ attributes: [Node.Attribute]) { parent?.nodes[slot].attributes = attributes }
+
     func opened(_ folder: OpenFolder) { open[folder.slot] = folder }
     func listed() { isListed = true }
 

@@ -1,3 +1,4 @@
+import Glibc
 import Posix
 package import Repository
 import Synchronization
@@ -13,16 +14,25 @@ package final class SharedLock {
     }
 
     private let state: State
-    private let stop: FileDescriptor
+    private var stop: Int32?
     private var thread: Thread?
 
+    /// Writes the lock; nothing may rely on it before `confirm` has returned.
+    ///
     /// - Parameter owner: The id of the lease that this process holds.
     /// - Throws: `RepositoryError.locked`, `.unreadableLock`.
     package init(_ repository: Repository, owner: String) throws {
-        let state = State(try RepositoryLock(repository, exclusive: false, owner: owner))
+        state = State(try RepositoryLock(repository, exclusive: false, owner: owner))
+    }
+
+    /// Waits out the fifth of a second in which another's lock may have come, and keeps the lock fresh from then on.
+    ///
+    /// - Throws: `RepositoryError.locked`, `.unreadableLock`.
+    package func confirm() throws {
+        try state.lock.confirm()
         let (ours, theirs) = try socketPair()
-        self.state = state
-        stop = FileDescriptor(owning: ours)
+        stop = ours
+        let state = self.state
         thread = try Thread("lock") {
             let end = FileDescriptor(owning: theirs)
             while try waitReadable([end.raw], seconds: 20).isEmpty {
@@ -41,9 +51,10 @@ package final class SharedLock {
 
     /// Removes the lock. Doing it twice does no harm.
     package func release() {
-        guard let keeper = thread.take() else { return }
-        put(".", to: stop.raw)
-        try? keeper.join()
+        // Its end of the pair going is the thread's sign to end.
+        if let stop { close(stop) }
+        stop = nil
+        try? thread.take()?.join()
         state.lock.release()
     }
 

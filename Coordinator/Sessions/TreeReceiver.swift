@@ -34,6 +34,14 @@ final class TreeReceiver {
         /// Bytes received, and those of them in `content`.
         var received: UInt64 = 0
         var stored: UInt64 = 0
+        var attributes: [Node.Attribute] = []
+        let compression: Compression
+
+        init(folder: OpenFolder, slot: Int) {
+            self.folder = folder
+            self.slot = slot
+            compression = MediaFormat.compression(folder.nodes[slot].name)
+        }
     }
 
     /// - Parameters:
@@ -101,6 +109,9 @@ final class TreeReceiver {
     private func take(_ entry: Entry, in folder: OpenFolder) throws -> UInt64? {
         var node = Node(entry)
         let before = folder.earlier.compactMap { $0.node(entry.name) }
+        if !entry.attributes.isEmpty && (entry.kind == .file || entry.kind == .directory) {
+            throw WireError.malformed("extended attributes in a list that come by themselves")
+        }
         guard entry.kind == .file else {
             if entry.kind == .directory && folder.place.child(entry.name) == nil {
                 throw WireError.malformed("a folder \(escaped(entry.name)) that has no place in a snapshot")
@@ -114,11 +125,9 @@ final class TreeReceiver {
         report.bytesSeen += entry.size
         if let same = before.first(where: { isUnchanged($0, entry) }) {
             node.content = same.content
+            // They don't change without the ctime.
+            node.attributes = same.attributes
             report.filesUnchanged += 1
-            _ = folder.append(node, earlierSubtrees: [], wanted: false)
-            return nil
-        }
-        if entry.size == 0 {
             _ = folder.append(node, earlierSubtrees: [], wanted: false)
             return nil
         }
@@ -184,6 +193,21 @@ final class TreeReceiver {
         }
     }
 
+    /// Extended attributes: of the folder whose list is due, before its first part, or of the file whose turn it is.
+    func attributes(_ attributes: [Entry.Attribute], of owner: AgentMessage.Owner) throws {
+        let attributes = attributes.map { Node.Attribute(name: $0.name, value: $0.value) }
+        switch owner {
+        case .folder:
+            guard let folder = listing.last, folder.parent != nil, folder.nodes.isEmpty else {
+                throw WireError.malformed("extended attributes of a folder whose list is not due")
+            }
+            folder.setAttributes(attributes)
+        case .file:
+            try begin()
+            current?.attributes = attributes
+        }
+    }
+
     // MARK: Files
 
     /// Takes the next bytes of the file whose turn it is.
@@ -199,7 +223,7 @@ final class TreeReceiver {
     }
 
     private func store(_ chunk: UnsafeRawBufferPointer, in file: inout Incoming) throws {
-        file.content.append(try writer.add(chunk, .data))
+        file.content.append(try writer.add(chunk, .data, file.compression))
         file.stored += UInt64(chunk.count)
     }
 
@@ -253,6 +277,7 @@ final class TreeReceiver {
                 node.atime = node.mtime
                 node.ctime = ZonedTime(nanoseconds: end.ctime)
                 node.inode = end.inode
+                node.attributes = file.attributes
             }
             report.filesSent += 1
             if end.inode != 0 { report.filesRead += 1 }

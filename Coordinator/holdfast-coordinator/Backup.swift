@@ -4,6 +4,7 @@ import Fleet
 import Glibc
 import JSON
 import Posix
+import Postgres
 
 /// `backup HOST`: queues a run, wakes the service, and watches the run to its end. Interrupted, the run goes on
 /// unless no agent has taken it yet.
@@ -43,6 +44,7 @@ private func watch(_ queued: RunRow, _ host: HostRow, _ catalogue: Catalogue, _ 
     var line = LiveLine()
     var progress = RateMeter()
     let start = Time.monotonic()
+    try catalogue.connection.listen(Catalogue.Channel.runs)
     while true {
         guard let run = try catalogue.run(queued.id) else {
             throw CommandFailure(.failed, "the run \(queued.id) is gone from the catalogue")
@@ -65,7 +67,7 @@ private func watch(_ queued: RunRow, _ host: HostRow, _ catalogue: Catalogue, _ 
             let contact = host.lastContact.map { "last contact \(ago($0))" } ?? "it was never in contact"
             line.show("waiting for the agent of \(host.name) (\(contact)); Ctrl-C cancels")
         }
-        Time.sleep(seconds: 0.2)
+        _ = try catalogue.connection.notifications(timeout: 0.2)
     }
 }
 

@@ -14,6 +14,7 @@ extension FleetConfiguration {
             let lease = try HostLease(host, .reading, server: server.address)
             defer { lease.release() }
             let lock = try SharedLock(repository, owner: lease.id)
+            try lock.confirm()
             defer { lock.release() }
             return try body(lease.catalogue, host, repository)
         }

@@ -29,6 +29,16 @@ package struct FileDescriptor: ~Copyable, Sendable {
         self.init(owning: raw)
     }
 
+    /// Opens `path`, of several components joined with `/`, below `directory`, through no symbolic link.
+    ///
+    /// - Throws: also ENOSYS, where the kernel has no openat2(2).
+    package init(beneath directory: Int32, _ path: [UInt8], _ flags: Int32) throws(SystemCallError) {
+        let raw = try retryingOnInterrupt("openat2", escaped(path)) {
+            withCName(path) { clinux_open_beneath(directory, $0, flags) }
+        }
+        self.init(owning: raw)
+    }
+
     /// Closes now and reports what `deinit` would have to swallow.
     package consuming func close() throws(SystemCallError) {
         let raw = self.raw

@@ -13,6 +13,8 @@ package final class RepositoryLock {
     /// Without a refresh for so long the work must stop: at 30 minutes others take the lock for stale.
     package static let giveUpAfter: Int64 = 1350 * 1_000_000_000
 
+    private static let settles: Int64 = 200_000_000
+
     package let exclusive: Bool
     private let repository: Repository
     private let owner: String
@@ -21,7 +23,7 @@ package final class RepositoryLock {
     private var written: Int64
     private var tried: Int64
 
-    /// Takes the lock: nobody's lock conflicts, ours is written, and after 200 ms still nobody's conflicts.
+    /// Takes the lock: nobody's lock conflicts, and ours is written. It counts once `confirm` has returned.
     /// Dead locks of ours must have been removed before (`removeDeadLocks`).
     /// - Parameter owner: The UUID that is also in the `application_name` of this process's connection.
     /// - Throws: `locked`, `unreadableLock`.
@@ -35,8 +37,15 @@ package final class RepositoryLock {
         self.id = id
         written = Time.monotonic()
         tried = written
+    }
+
+    /// Waits until the lock has lain there for 200 ms and looks whether somebody took one that conflicts meanwhile:
+    /// of two who came at once, both see the other now.
+    /// - Throws: `locked`, `unreadableLock`; the lock is released then.
+    package func confirm() throws {
         do {
-            Time.sleep(seconds: 0.2)
+            let seen = Self.settles - (Time.monotonic() - written)
+            if seen > 0 { Time.sleep(seconds: Double(seen) / 1e9) }
             try Self.demandNoConflict(repository, exclusive, own: id)
         } catch {
             release()

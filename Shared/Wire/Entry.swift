@@ -16,6 +16,33 @@ package struct Entry: Equatable, Sendable {
             self.name = name
             self.value = value
         }
+
+        static func encode(_ attributes: [Attribute], to writer: inout ByteWriter) {
+            writer.number(UInt16(attributes.count))
+            for attribute in attributes {
+                writer.short(attribute.name)
+                writer.long(attribute.value)
+            }
+        }
+
+        /// At least one, with names that can be an attribute's and no more bytes than `maximumAttributeBytes`.
+        static func list(from reader: inout ByteReader) throws(WireError) -> [Attribute] {
+            var attributes: [Attribute] = []
+            var total = 0
+            let count = try reader.number(UInt16.self)
+            guard count > 0 else { throw .malformed("extended attributes that are none") }
+            for _ in 0..<count {
+                let attribute = Attribute(name: try reader.short(), value: try reader.long())
+                guard !attribute.name.isEmpty && attribute.name.count <= 255 && !attribute.name.contains(0)
+                else { throw .malformed("a name that no extended attribute can have") }
+                total += attribute.name.count + attribute.value.count
+                attributes.append(attribute)
+            }
+            guard total <= Entry.maximumAttributeBytes else {
+                throw .malformed("too many extended attributes")
+            }
+            return attributes
+        }
     }
 
     package var kind: Kind
@@ -71,13 +98,7 @@ package struct Entry: Equatable, Sendable {
             writer.number(links)
             writer.number(device)
         }
-        if !attributes.isEmpty {
-            writer.number(UInt16(attributes.count))
-            for attribute in attributes {
-                writer.short(attribute.name)
-                writer.long(attribute.value)
-            }
-        }
+        if !attributes.isEmpty { Attribute.encode(attributes, to: &writer) }
     }
 
     package init(from reader: inout ByteReader) throws(WireError) {
@@ -112,21 +133,7 @@ package struct Entry: Equatable, Sendable {
             guard links > 1 else { throw .malformed("several links that are not several") }
             device = try reader.number()
         }
-        if flags & 2 != 0 {
-            var total = 0
-            let count = try reader.number(UInt16.self)
-            guard count > 0 else { throw .malformed("extended attributes that are none") }
-            for _ in 0..<count {
-                let attribute = Attribute(name: try reader.short(), value: try reader.long())
-                guard !attribute.name.isEmpty && attribute.name.count <= 255 && !attribute.name.contains(0)
-                else { throw .malformed("a name that no extended attribute can have") }
-                total += attribute.name.count + attribute.value.count
-                attributes.append(attribute)
-            }
-            guard total <= Entry.maximumAttributeBytes else {
-                throw .malformed("too many extended attributes")
-            }
-        }
+        if flags & 2 != 0 { attributes = try Attribute.list(from: &reader) }
     }
 
     /// Whether `name` can be the name of a file: not empty, `.` or `..`, no `/`, no NUL, at most 255 bytes.

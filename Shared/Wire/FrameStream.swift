@@ -57,11 +57,33 @@ package final class FrameStream {
     package func send(type: UInt8, body: UnsafeRawBufferPointer) throws {
         guard body.count <= WireLimit.body else { throw WireError.oversize(type: type, length: body.count) }
         if filled + Self.header + body.count > outgoing.count { try flush() }
-        outgoing.storeBytes(of: UInt32(body.count).littleEndian, toByteOffset: filled, as: UInt32.self)
+        UnsafeMutableRawBufferPointer(rebasing: outgoing[(filled + Self.header)...]).copyMemory(from: body)
+        try close(type, body.count)
+    }
+
+    /// Sends a frame whose body `fill` puts in place, up to `count` bytes of it, without a copy between; none when it
+    /// has none.
+    ///
+    /// - Parameter count: At most `WireLimit.body`.
+    /// - Returns: The bytes of the body.
+    package func send(
+        type: UInt8,
+        upTo count: Int,
+        _ fill: (UnsafeMutableRawBufferPointer) throws -> Int
+    ) throws -> Int {
+        guard count <= WireLimit.body else { throw WireError.oversize(type: type, length: count) }
+        if filled + Self.header + count > outgoing.count { try flush() }
+        let place = filled + Self.header
+        let size = try fill(UnsafeMutableRawBufferPointer(rebasing: outgoing[place..<place + count]))
+        if size > 0 { try close(type, size) }
+        return size
+    }
+
+    /// Gives the body of `size` bytes that lies behind what is gathered its header.
+    private func close(_ type: UInt8, _ size: Int) throws {
+        outgoing.storeBytes(of: UInt32(size).littleEndian, toByteOffset: filled, as: UInt32.self)
         outgoing[filled + 4] = type
-        filled += Self.header
-        UnsafeMutableRawBufferPointer(rebasing: outgoing[filled...]).copyMemory(from: body)
-        filled += body.count
+        filled += Self.header + size
         if filled >= Self.gathered { try flush() }
     }
 

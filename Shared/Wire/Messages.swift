@@ -1,5 +1,5 @@
 /// The version both sides must speak.
-package let protocolVersion: UInt16 = 1
+package let protocolVersion: UInt16 = 2
 
 /// Limits of protocol.md that both sides keep.
 package enum WireLimit {
@@ -74,6 +74,15 @@ package enum AgentMessage: Equatable, Sendable {
     case commit
     case failed(message: String)
     case skipped(path: [UInt8], reason: String)
+    case attributes(of: Owner, [Entry.Attribute])
+
+    /// Whose extended attributes a message is about.
+    package enum Owner: UInt8, Sendable {
+        /// The folder whose list comes next.
+        case folder = 0
+        /// The file whose `fileEnd` comes next.
+        case file = 1
+    }
 
     package static let dataType: UInt8 = 6
 
@@ -93,6 +102,7 @@ package enum AgentMessage: Equatable, Sendable {
         case .commit: 13
         case .failed: 14
         case .skipped: 15
+        case .attributes: 16
         }
     }
 
@@ -129,6 +139,9 @@ package enum AgentMessage: Equatable, Sendable {
         case .skipped(let path, let reason):
             writer.long(path)
             writer.text(reason)
+        case .attributes(let owner, let attributes):
+            writer.number(owner.rawValue)
+            Entry.Attribute.encode(attributes, to: &writer)
         }
     }
 
@@ -180,6 +193,11 @@ package enum AgentMessage: Equatable, Sendable {
         case 13: self = .commit
         case 14: self = .failed(message: try reader.text())
         case 15: self = .skipped(path: try reader.long(), reason: try reader.text())
+        case 16:
+            guard let owner = Owner(rawValue: try reader.number()) else {
+                throw .malformed("attributes of nobody")
+            }
+            self = .attributes(of: owner, try Entry.Attribute.list(from: &reader))
         default: throw .malformed("unknown type \(type)")
         }
         try reader.end()

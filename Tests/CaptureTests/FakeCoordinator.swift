@@ -85,6 +85,7 @@ final class FakeCoordinator: @unchecked Sendable {
     private var stack: [[String]] = [[""]]
     private var collected: [Entry] = []
     private var last: [UInt8]?
+    private var attributesOfNext: [Entry.Attribute]?
     private var aborted = false
 
     init(_ channel: any ByteChannel) { stream = FrameStream(channel) }
@@ -149,6 +150,10 @@ final class FakeCoordinator: @unchecked Sendable {
         case .skipped(let path, let reason): skipped.append("\(escaped(path)): \(reason)")
         case .folderFailed(let code): failedFolders[try nextFolder()] = code
         case .list(let part, let isLast): try list(part, isLast)
+        case .attributes(.folder, let attributes): attributesOfNext = attributes
+        case .attributes(.file, let attributes):
+            guard next < pending.count else { throw Breach(what: "attributes without a file") }
+            entries[pending[next].path]?.attributes = attributes
         case .again:
             guard next < pending.count else { throw Breach(what: "again without a file") }
             files[pending[next].path]?.bytes = []
@@ -188,6 +193,8 @@ final class FakeCoordinator: @unchecked Sendable {
         let folder: String
         if let current { folder = current } else { folder = try nextFolder() }
         current = folder
+        if let attributes = attributesOfNext { entries[folder]?.attributes = attributes }
+        attributesOfNext = nil
         var wanted: [Wanted] = []
         for (index, entry) in part.enumerated() {
             if let last, !last.lexicographicallyPrecedes(entry.name) {

@@ -186,17 +186,24 @@ struct WalkTests {
     @Test func `extended attributes travel`() throws {
         let host = try FakeHost()
         try host.write("x", "upload/a.jpg")
-        let path = "\(host.media)/upload/a.jpg"
-        guard try ChildProcess.run(["setfattr", "-n", "user.camera", "-v", "Pixel", path]).end == .exit(0)
-        else {
-            Issue.record("setfattr is missing or the file system has no attributes")
-            return
+        try host.write("", "upload/empty.jpg")
+        try host.write("y", "upload/deep/b.jpg")
+        let bearers = ["upload", "upload/a.jpg", "upload/empty.jpg", "upload/deep"]
+        for bearer in bearers {
+            let set = ["setfattr", "-n", "user.camera", "-v", bearer, "\(host.media)/\(bearer)"]
+            guard try ChildProcess.run(set).end == .exit(0) else {
+                Issue.record("setfattr is missing or the file system has no attributes")
+                return
+            }
         }
         let (_, coordinator) = try host.capture()
-        #expect(
-            coordinator.entries["immich/upload/a.jpg"]?.attributes
-                == [Entry.Attribute(name: Array("user.camera".utf8), value: Array("Pixel".utf8))]
-        )
+        for bearer in bearers {
+            #expect(
+                coordinator.entries["immich/\(bearer)"]?.attributes
+                    == [Entry.Attribute(name: Array("user.camera".utf8), value: Array(bearer.utf8))]
+            )
+        }
+        #expect(coordinator.entries["immich/upload/deep/b.jpg"]?.attributes == [])
     }
 
     @Test(arguments: ["thumbs", "upload", "encoded-video"])

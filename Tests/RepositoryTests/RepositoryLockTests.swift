@@ -30,6 +30,19 @@ struct RepositoryLockTests {
         #expect(try repository.list(.locks).isEmpty)
     }
 
+    @Test func `of two who come at once, the one who looks again sees the other`() throws {
+        let scratch = try ScratchFolder()
+        let repository = try Repository.create(at: "\(scratch.path)/r", keys: [.password("a")])
+        let lock = try RepositoryLock(repository, exclusive: false, owner: "one")
+        let now = Time.rfc3339(Time.now())
+        let other = try lockFile(
+            repository,
+            #"{"time":"\#(now)","exclusive":true,"hostname":"elsewhere","username":"root","pid":77}"#
+        )
+        #expect { try lock.confirm() } throws: { "\($0)".contains("elsewhere") }
+        #expect(try repository.list(.locks) == [other])
+    }
+
     @Test func `restic honours our locks, and we honour its`() throws {
         let scratch = try ScratchFolder()
         let repository = try Repository.create(at: "\(scratch.path)/r", keys: [.password("a")])

@@ -97,6 +97,12 @@ struct Seeded: RandomNumberGenerator {
             .again, .fileEnd(end), .expect(files: number(), bytes: number()), .folderFailed(errno: number()),
             .commit,
             .failed(message: text(200)), .skipped(path: bytes(0...300), reason: text()),
+            .attributes(
+                of: Bool.random(using: &self) ? .folder : .file,
+                (0..<Int.random(in: 1...4, using: &self)).map { _ in
+                    Entry.Attribute(name: name(), value: bytes(0...300))
+                }
+            ),
         ]
     }
 

@@ -29,6 +29,11 @@ struct clinux_status {
 /// Returns 0, or -1 with errno.
 int clinux_status_at(int directory, const char *name, int follow, struct clinux_status *out);
 
+/// Opens `path`, relative and of several components, below `directory` and nowhere else: no component may be a
+/// symbolic link or lead out (openat2(2)). Returns the descriptor, close-on-exec, or -1 with errno; ENOSYS before
+/// Linux 5.6.
+int clinux_open_beneath(int directory, const char *path, int flags);
+
 /// Exit code of a waitpid status, or -1 when a signal ended the child.
 int clinux_exit_code(int status);
 /// Signal that ended the child, or 0.

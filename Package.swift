@@ -117,14 +117,15 @@ let package = Package(
         tests("ConfigurationTests", ["Configuration", "Fleet", "Wire", "TestSupport"]),
         tests("WireTests", ["Wire", "TestSupport"]),
         tests("SSHTests", ["SSH", "Wire", "Posix", "TestSupport"]),
+        .target(name: "CReadFaults", path: "Tests/CReadFaults"),
         tests(
             "RepositoryTests",
-            ["Repository", "Restore", "JSON", "Posix", "TestSupport"],
+            ["Repository", "Restore", "JSON", "Posix", "TestSupport", "CReadFaults"],
             resources: [.copy("Vectors")]
         ),
         tests("CatalogueTests", ["Catalogue", "Fleet", "Postgres", "Posix", "TestSupport"]),
         tests("CaptureTests", ["Capture", "Immich", "JSON", "Posix", "SSH", "Wire", "TestSupport"]),
-        tests("Integration", ["TestSupport", "JSON", "Posix"]),
+        tests("Integration", ["TestSupport", "JSON", "Posix", "Repository"]),
     ],
     swiftLanguageModes: [.v6]
 )

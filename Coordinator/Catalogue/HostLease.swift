@@ -15,12 +15,14 @@ package final class HostLease {
         case reading
         /// repository exclusive and a new epoch: a capture that lost its locks meanwhile cannot publish any more.
         case deleting
+        /// repository exclusive: the catalogue is compared with the repository and made again.
+        case rebuilding
 
         fileprivate var locks: [(class: Int32, shared: Bool)] {
             switch self {
             case .capture: [(LockClass.run, false), (LockClass.repository, true)]
             case .reading: [(LockClass.repository, true)]
-            case .deleting: [(LockClass.repository, false)]
+            case .deleting, .rebuilding: [(LockClass.repository, false)]
             }
         }
     }
@@ -29,7 +31,7 @@ package final class HostLease {
     package let id: String
     package let kind: Kind
     package let host: HostRow
-    /// Greater than every epoch that was given out for the host before; nil for `reading`.
+    /// Greater than every epoch that was given out for the host before; nil for `reading` and `rebuilding`.
     package let epoch: Int64?
     package let catalogue: Catalogue
 
@@ -61,7 +63,7 @@ package final class HostLease {
         }
         epoch = try connection.transaction {
             var epoch: Int64?
-            if kind != .reading {
+            if kind == .capture || kind == .deleting {
                 epoch = try connection.query(
                     "UPDATE hosts SET epoch = greatest(epoch, $2) + 1 WHERE id = $1 RETURNING epoch",
                     [host.id, epochFloor]

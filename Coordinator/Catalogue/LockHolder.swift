@@ -12,6 +12,8 @@ package enum LockClass {
     package static let repository: Int32 = 0x484F_0002
     /// Shared by every running `serve`; `objid` is 0.
     static let serve: Int32 = 0x484F_0003
+    /// Exclusive: one rebuild of the catalogue at a time; `objid` is 0.
+    static let rebuild: Int32 = 0x484F_0004
 }
 
 /// Somebody who holds locks of a host.

@@ -115,6 +115,28 @@ enum Migrations {
             pid integer NOT NULL,
             since bigint NOT NULL
         );
+        """,
         """
+        -- What each repository keeps in holdfast/pins and holdfast/proofs too. A pin or proof may be older or younger
+        -- than its snapshot's row, so it refers to the host alone.
+        CREATE TABLE pins (
+            host_id integer NOT NULL REFERENCES hosts,
+            snapshot text NOT NULL,
+            why text NOT NULL,
+            by_whom text NOT NULL,
+            time bigint NOT NULL,
+            PRIMARY KEY (host_id, snapshot)
+        );
+
+        CREATE TABLE proofs (
+            host_id integer NOT NULL REFERENCES hosts,
+            snapshot text NOT NULL,
+            level text NOT NULL CHECK (level IN ('captured', 'whole', 'proved', 'drilled')),
+            time bigint NOT NULL,
+            -- Names and whole numbers.
+            figures jsonb NOT NULL,
+            PRIMARY KEY (host_id, snapshot, level)
+        );
+        """,
     ]
 }

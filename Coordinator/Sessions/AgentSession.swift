@@ -81,14 +81,15 @@ package final class AgentSession {
         case .join(_, let text):
             guard let token = JoinToken(text) else { return try refuse("this is no join token") }
             do {
-                let host = try server.use { catalogue in
-                    try catalogue.join(
+                let (host, keys) = try server.use { catalogue in
+                    let host = try catalogue.join(
                         token: token.secret,
                         publicKey: key.blob,
                         fingerprint: key.fingerprint.text
                     )
+                    return (host, try catalogue.keys(of: host))
                 }
-                try fleet.recordHost(host.name, keys: [key.openSSH])
+                try fleet.recordHost(host, keys: keys)
                 Log.write(.notice, "\(host.name): joined from \(peer) with the key \(key.fingerprint)")
                 try stream.send(.joined(host: host.name))
                 try stream.flush()

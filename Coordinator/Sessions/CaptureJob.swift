@@ -52,8 +52,10 @@ final class CaptureJob {
             host,
             .capture,
             server: server.address,
-            epochFloor: repository.epoch()
+            epochFloor: Self.recordedEpoch(repository, host)
         )
+        // Before anything else, so that no epoch is given out again when the catalogue is made anew.
+        try repository.recordEpoch(lease.epoch ?? 0)
         if let waiting = try lease.catalogue.claimRun(for: lease) {
             run = waiting
         } else if uninvited {
@@ -97,9 +99,17 @@ final class CaptureJob {
 
     // MARK: Before
 
-    /// Writes down whose turn it is, and takes restic's lock.
+    /// A damaged file is set aside: the catalogue knows the epochs too, and the next is written anew.
+    private static func recordedEpoch(_ repository: Repository, _ host: HostRow) throws -> Int64 {
+        do { return try repository.epoch() } catch RepositoryError.damaged(let file, let reason) {
+            let place = try repository.setAside("holdfast/epoch")
+            Log.write(.warning, "\(host.name): \(file) is damaged (\(reason)) and now lies in \(place)")
+            return 0
+        }
+    }
+
+    /// Takes restic's lock.
     private func takeRepository() throws {
-        try repository.recordEpoch(lease.epoch ?? 0)
         let alive = try lease.catalogue.liveLeases()
         _ = try repository.removeDeadLocks { alive.contains($0) }
         lock = try SharedLock(repository, owner: lease.id)
@@ -112,6 +122,11 @@ final class CaptureJob {
     /// Puts in order what earlier runs left, and loads what is there.
     private func prepare() throws -> CaptureConversation {
         try lock?.confirm()
+        // Written again when its last change, or a join, was cut off before it.
+        try repository.keepRecord(
+            of: lease.catalogue.host(id: host.id) ?? host,
+            keys: lease.catalogue.keys(of: host)
+        )
         _ = try repository.removeLeftovers(before: run.started ?? Time.now())
         var index = try repository.loadIndex()
         let adoption = try repository.adoptOrphanPacks(into: &index)

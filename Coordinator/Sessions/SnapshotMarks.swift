@@ -21,8 +21,8 @@ struct SnapshotMarks {
         var tags = [Self.mark, "kind:full", "scope:\(scope.name)", "epoch:\(epoch)"]
         if let run { tags.append("run:\(run)") }
         if let dumpName { tags.append("dump:\(dumpName)") }
-        if let immichVersion { tags.append("immich:\(Self.tagText(immichVersion))") }
-        if let postgresVersion { tags.append("postgres:\(Self.tagText(postgresVersion))") }
+        if let immichVersion { tags.append("immich:\(immichVersion)") }
+        if let postgresVersion { tags.append("postgres:\(postgresVersion)") }
         if incomplete { tags.append("incomplete") }
         return tags
     }
@@ -46,8 +46,8 @@ struct SnapshotMarks {
         self.scope = scope
         self.incomplete = incomplete
         self.dumpName = dumpName
-        self.immichVersion = immichVersion
-        self.postgresVersion = postgresVersion
+        self.immichVersion = immichVersion.map(Self.tagText)
+        self.postgresVersion = postgresVersion.map(Self.tagText)
     }
 
     /// Nil for a snapshot that Holdfast did not make.

@@ -5,9 +5,11 @@ import Glibc
 import JSON
 import Posix
 import Repository
+import Sessions
 
 /// `check HOST [--read-data]`: whether a repository holds what its snapshots need; with `--read-data` every byte of
-/// it is decrypted and compared. A check that could not look at something does not pass.
+/// it is decrypted and compared. The catalogue tells what the repository cannot know: snapshots that are gone. A check
+/// that could not look at something does not pass.
 func check(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> ExitCode {
     let readData = arguments.flag("--read-data")
     let name = try arguments.required("HOST")
@@ -15,7 +17,8 @@ func check(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> Ex
     let fleet = try settings.fleet()
     return try fleet.reading(name) { catalogue, host, repository in
         let display = ProgressDisplay()
-        let report = Check.run(repository, readData ? .data : .structure) { progress in
+        let agreement = try CatalogueAgreement(catalogue, host)
+        var report = Check.run(repository, readData ? .data : .structure) { progress in
             if case .data = progress.phase {
                 display.show(
                     "reading data",
@@ -26,6 +29,8 @@ func check(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> Ex
             }
         }
         display.clear()
+        let recovery = try? RecoveryKey(decoding: Files.read(fleet.folder.recovery))
+        for finding in try agreement.findings(repository, recovery: recovery) { report.add(finding) }
         let (verdict, code, reason) = judge(report)
         if settings.json {
             printJSON(describe(report, verdict, reason))
@@ -51,15 +56,25 @@ func check(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> Ex
 private func judge(_ report: CheckReport) -> (verdict: String, code: ExitCode, reason: String?) {
     switch report.verdict {
     case .passed: ("passed", .done, nil)
-    case .failed:
-        ("failed", .damaged, "\(report.findings.count) findings; older and other snapshots may be whole")
+    case .failed: ("failed", .damaged, summary(report))
     case .couldNotRun(let reason): ("could not run", .failed, reason)
     }
 }
 
+/// What is damaged, and apart from it what could only not be looked at.
+private func summary(_ report: CheckReport) -> String {
+    let damage = report.findings.count { $0.isDamage }
+    let unread = report.findings.count - damage
+    var text = "\(damage) findings; older and other snapshots may be whole"
+    if unread > 0 { text += "; \(unread) things could not be read, which is not damage" }
+    if let obstacle = report.obstacle { text += "; not everything was looked at: \(obstacle)" }
+    return text
+}
+
 private func counts(_ report: CheckReport) -> [(name: String, count: CheckCount)] {
     [
-        ("snapshots", report.snapshots), ("index files", report.indexFiles), ("packs", report.packs),
+        ("snapshots", report.snapshots), ("keys", report.keys), ("locks", report.locks),
+        ("side files", report.sideFiles), ("index files", report.indexFiles), ("packs", report.packs),
         ("trees", report.trees), ("packs read", report.packsRead), ("blobs read", report.blobsRead),
     ]
 }
@@ -91,7 +106,8 @@ private func describe(_ report: CheckReport, _ verdict: String, _ reason: String
     }
     let findings = report.findings.map { finding in
         JSON([
-            ("message", JSON("\(finding)")), ("pack", JSON(finding.pack?.hex)),
+            ("message", JSON("\(finding)")), ("kind", JSON(finding.isDamage ? "damaged" : "unread")),
+            ("file", JSON(finding.file)), ("pack", JSON(finding.pack?.hex)),
             ("blob", JSON(finding.blob?.hex)),
             (
                 "needed_by",

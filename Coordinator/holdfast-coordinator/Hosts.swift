@@ -22,6 +22,7 @@ func hostAdd(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> 
     return try fleet.withCatalogue { catalogue in
         try makeRepository(of: name, fleet)
         let host = try catalogue.addHost(name)
+        try fleet.recordHost(host, keys: catalogue.keys(of: host))
         try catalogue.addEvent(.info, kind: "host-added", host: host.id, "\(name) was added to the fleet")
         return try printJoinLine(host, catalogue, fleet, settings)
     }
@@ -41,7 +42,6 @@ private func makeRepository(of name: String, _ fleet: FleetConfiguration) throws
     let recovery = try RecoveryKey(decoding: Files.read(fleet.folder.recovery))
     let password = try fleet.folder.password(of: name)
     _ = try Repository.create(at: path, keys: [.password(password), .recovery(recovery)])
-    try fleet.recordHost(name, keys: [])
 }
 
 /// `host token NAME`: a new join line, for a machine that was replaced.
@@ -153,6 +153,15 @@ func hostRemove(_ arguments: inout ArgumentReader, _ settings: Settings) throws 
             host: host.id,
             "\(name) was taken out of the fleet"
         )
+        do {
+            if let gone = try catalogue.host(id: host.id) { try fleet.recordHost(gone, keys: []) }
+        } catch {
+            put(
+                "holdfast-coordinator: this could not be noted in the repository, so a rebuild of the catalogue would "
+                    + "bring \(name) back: \(error)\n",
+                to: STDERR_FILENO
+            )
+        }
         let path = fleet.repository(of: name)
         if settings.json {
             printJSON(["host": JSON(name), "repository": JSON(path)])

@@ -71,6 +71,12 @@ private let commands = [
         summary: "check a repository; with --read-data every byte of it",
         run: check
     ),
+    Command(
+        words: ["catalogue", "rebuild"],
+        synopsis: "",
+        summary: "make a lost catalogue again from the repositories",
+        run: catalogueRebuild
+    ),
     Command(words: ["locks"], synopsis: "", summary: "list who works on which host", run: locks),
     Command(
         words: ["password"],

@@ -2,7 +2,7 @@
 /// four bytes a slot. A value: copies share memory until one of them is changed, so every reader's thread may
 /// have one while the writer adds to its own.
 package struct BlobIndex: Sendable {
-    private struct Entry: Sendable {
+    private struct Entry: Sendable, Equatable {
         var id: BlobID
         /// Number of the pack; the top bit is set for trees.
         var pack: UInt32
@@ -93,7 +93,7 @@ package struct BlobIndex: Sendable {
 
     // MARK: Adding
 
-    /// Adds a pack and its blobs; what is listed already for the same place is not listed twice.
+    /// Adds a pack and its blobs; what is listed already in the same words is not listed twice.
     package mutating func add(pack: BlobID, _ blobs: [PackedBlob]) {
         let number: UInt32
         if let known = packNumbers[pack] {
@@ -117,7 +117,7 @@ package struct BlobIndex: Sendable {
         var slot = slot(blob.id)
         while table[slot] != 0 {
             let other = self[Int(table[slot]) - 1]
-            if other.id == entry.id && other.pack == entry.pack && other.offset == entry.offset { return }
+            if other == entry { return }
             slot = (slot + 1) & (table.count - 1)
         }
         if count & (1 << Self.segmentBits - 1) == 0 {

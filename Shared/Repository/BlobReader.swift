@@ -106,19 +106,27 @@ package final class BlobReader {
         -> Int
     {
         do throws(SystemCallError) {
-            let open = try opened(pack)
-            // An error that passes is no damage: try it again before it counts.
-            do throws(SystemCallError) { return try open.file.pread(into: buffer, at: offset) } catch {
-                guard error.code == EIO else { throw error }
-                return try open.file.pread(into: buffer, at: offset)
+            // An error that passes is no damage: try it again, with the file opened anew, before it counts.
+            do throws(SystemCallError) { return try opened(pack).file.pread(into: buffer, at: offset) } catch
+            {
+                guard error.isReadFailure else { throw error }
+                open.removeAll { $0.id == pack }
+                return try opened(pack).file.pread(into: buffer, at: offset)
             }
         } catch {
-            switch error.code {
-            case ENOENT: throw DamagedCopy(pack: pack, reason: "the pack is missing")
-            case EIO: throw DamagedCopy(pack: pack, reason: "it cannot be read: \(error.reason)")
-            default: throw SystemCallError(error.call, errno: error.code, repository.packPath(pack))
-            }
+            open.removeAll { $0.id == pack }
+            throw damage(pack, error)
         }
+    }
+
+    /// A copy that cannot be had; what has nothing to do with this pack stays what it is.
+    private func damage(_ pack: BlobID, _ error: SystemCallError) -> any Error {
+        let named = SystemCallError(error.call, errno: error.code, repository.packPath(pack))
+        if error.code == ENOENT {
+            return DamagedCopy(pack: pack, reason: "the pack is missing", error: named)
+        }
+        guard error.isReadFailure else { return named }
+        return DamagedCopy(pack: pack, reason: "it cannot be read: \(error.reason)", error: named)
     }
 
     private func opened(_ pack: BlobID) throws(SystemCallError) -> OpenPack {
@@ -136,8 +144,7 @@ package final class BlobReader {
     /// Bytes of a pack's file.
     package func size(of pack: BlobID) throws -> Int {
         do throws(SystemCallError) { return Int(try opened(pack).file.status().size) } catch {
-            if error.code == ENOENT { throw DamagedCopy(pack: pack, reason: "the pack is missing") }
-            throw error
+            throw damage(pack, error)
         }
     }
 

@@ -4,28 +4,46 @@ extension Check {
     /// Walks once more and notes for every finding which paths of which snapshots need what is damaged.
     func findNeeds(_ snapshots: [(id: BlobID, tree: BlobID)]) throws {
         var search = NeedSearch()
+        let packsOfBadCopies = Set(badCopies.map(\.pack))
         for (number, finding) in report.findings.enumerated() {
             switch finding.kind {
-            case .damagedBlob(let id, let kind, _, onlyCopy: true): search.add(number, id, kind)
+            case .damagedBlob(let id, let kind, _, onlyCopy: true),
+                .unreadBlob(let id, let kind, _, onlyCopy: true):
+                search.add(number, id, kind)
             case .missingBlob(let id, let kind): search.add(number, id, kind)
             case .unreadableTree(let id), .malformedTree(let id): search.add(number, id, .tree)
             case .malformedEntry(let tree, let name): search.entries[tree, default: []].append((name, number))
-            case .missingPack(let pack), .wrongPackSize(let pack, _, _):
-                guard badPacks.contains(pack) else { continue }
-                index.forEach { holder, blob in
-                    guard holder == pack else { return }
-                    let good = index.copies(blob.id, blob.kind).contains { !badPacks.contains($0.pack) }
-                    if !good { search.add(number, blob.id, blob.kind) }
-                }
+            // What it listed is in no other, so it is all that was found unlisted.
+            case .damagedIndexFile: for pack in neededPacks { addAll(of: pack, number, &search) }
+            case .missingPack(let pack), .wrongPackSize(let pack, _, _), .unlistedPack(let pack),
+                .impossibleListing(let pack):
+                addAll(of: pack, number, &search)
+            case .changedPack(let pack), .damagedPackHeader(let pack), .packDiffersFromIndex(let pack),
+                .unreadPack(let pack):
+                // Otherwise the blobs tell it, and with a copy elsewhere nothing is concerned.
+                if !packsOfBadCopies.contains(pack) { addAll(of: pack, number, &search) }
             default: break
             }
         }
         if search.isEmpty { return }
-        let reader = try BlobReader(repository, index)
+        let reader = try BlobReader(repository, everything)
         for (done, snapshot) in snapshots.enumerated() {
             try search.run(reader, snapshot.id, snapshot.tree, &report.findings) {
                 tell(.needs, UInt64(done), UInt64(snapshots.count))
             }
+        }
+    }
+}
+
+extension Check {
+    /// Everything that is in a pack and in no other that is good.
+    private func addAll(of pack: BlobID, _ finding: Int, _ search: inout NeedSearch) {
+        everything.forEach { holder, blob in
+            guard holder == pack else { return }
+            let good = everything.copies(blob.id, blob.kind).contains {
+                $0.pack != pack && !badPacks.contains($0.pack)
+            }
+            if !good { search.add(finding, blob.id, blob.kind) }
         }
     }
 }

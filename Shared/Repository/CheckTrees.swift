@@ -3,13 +3,17 @@ import Posix
 extension Check {
     /// Reads every tree that a snapshot needs, once.
     func checkTrees(_ snapshots: [(id: BlobID, tree: BlobID)]) throws {
-        let reader = try BlobReader(repository, index)
+        let reader = try BlobReader(repository, everything)
         var seen = Set<BlobID>()
         var waiting: [BlobID] = []
         var missing = Set<BlobKey>()
         func want(_ tree: BlobID) { if seen.insert(tree).inserted { waiting.append(tree) } }
         func needBlob(_ id: BlobID, _ kind: BlobKind) -> Bool {
             if index.contains(id, kind) { return true }
+            if let place = everything.lookup(id, kind) {
+                neededPacks.insert(place.pack)
+                return true
+            }
             if missing.insert(BlobKey(id: id, kind: kind)).inserted {
                 find(.missingBlob(id, kind), "no index file lists it")
             }
@@ -24,14 +28,21 @@ extension Check {
                 continue
             }
             do throws(SystemCallError) {
-                let pack = index.lookup(tree, .tree)?.pack
+                let pack = everything.lookup(tree, .tree)?.pack
                 switch try settled(pack: pack, { try reader.read(tree, .tree) }) {
                 case .success(let text): checkTree(tree, text, want, needBlob)
-                case .failure(let failure): find(.unreadableTree(tree), failure.reason)
+                case .failure(let failure):
+                    let file = pack.map { "data/\($0.hex.prefix(2))/\($0)" }
+                    find(.unreadableTree(tree), failure.reason, file: file)
                 }
                 report.trees.checked += 1
             } catch {
-                skip(\.trees, error)
+                if error.isReadFailure, let pack = everything.lookup(tree, .tree)?.pack {
+                    report.trees.skip(error.reason)
+                    find(.unreadBlob(tree, .tree, pack: pack, onlyCopy: true), "\(error)")
+                } else {
+                    skip(\.trees, error)
+                }
             }
         }
     }
@@ -47,6 +58,12 @@ extension Check {
         }
         do throws(TreeError) {
             try Tree.scan(text) { node in
+                if node.kind != .file && node.content != nil {
+                    wrong(node, "it is no file and has a content")
+                }
+                if node.kind != .directory && node.subtree != nil {
+                    wrong(node, "it is no directory and has a tree")
+                }
                 switch node.kind {
                 case .directory:
                     guard let subtree = node.subtree else { return wrong(node, "the directory has no tree") }
@@ -58,7 +75,7 @@ extension Check {
                     var size: UInt64 = 0
                     var complete = true
                     for id in content {
-                        if needBlob(id, .data), let place = index.lookup(id, .data) {
+                        if needBlob(id, .data), let place = everything.lookup(id, .data) {
                             size &+= UInt64(place.blob.plain)
                         } else {
                             complete = false
@@ -68,6 +85,7 @@ extension Check {
                         wrong(node, "the file's size is given as \(node.size) bytes, its content has \(size)")
                     }
                 case .unknown(let kind): wrong(node, "it is of the unknown type \"\(kind)\"")
+                case .symlink where node.linkTarget.isEmpty: wrong(node, "the symbolic link leads nowhere")
                 case .symlink, .fifo, .socket, .blockDevice, .characterDevice: break
                 }
             } problem: { (error, node) in

@@ -137,20 +137,23 @@ extension Repository {
         var index = BlobIndex()
         for id in try list(.index) {
             do {
-                let text = try read(.index, id)
-                do {
-                    // Parsed whole before anything of it is taken.
-                    var packs: [(BlobID, [PackedBlob])] = []
-                    try IndexFile.parse(text) { packs.append(($0, $1)) }
-                    for (pack, blobs) in packs { index.add(pack: pack, blobs) }
-                } catch {
-                    throw RepositoryError.damaged(file: filePath(.index, id), reason: error.reason)
-                }
+                for pack in try indexFile(id) { index.add(pack: pack.id, pack.blobs) }
             } catch let error as RepositoryError {
                 try damaged(error)
             }
         }
         return index
+    }
+
+    /// What one index file lists, parsed whole before anything of it is taken.
+    /// - Throws: `RepositoryError.damaged`, `SystemCallError`.
+    func indexFile(_ id: BlobID) throws -> [(id: BlobID, blobs: [PackedBlob])] {
+        let text = try read(.index, id)
+        var packs: [(id: BlobID, blobs: [PackedBlob])] = []
+        do throws(IndexFile.Malformed) { try IndexFile.parse(text) { packs.append(($0, $1)) } } catch {
+            throw RepositoryError.damaged(file: filePath(.index, id), reason: error.reason)
+        }
+        return packs
     }
 }
 

@@ -110,7 +110,8 @@ package final class Repository: Sendable {
     // MARK: Opening
 
     /// Opens with a password, used as it is.
-    /// - Throws: `noRepository`, `wrongPassword`, `unsupportedVersion`, `damaged`.
+    /// - Throws: `noRepository`, `wrongPassword`, `unsupportedVersion`; `damaged` for the configuration, and for a key
+    ///   file when none opens.
     package static func open(at path: String, password: String) throws -> Repository {
         try open(at: path) { try $0.open(Array(password.utf8)) }
     }
@@ -137,10 +138,20 @@ package final class Repository: Sendable {
             throw error
         }
         var unreadable: [String] = []
+        var damaged: RepositoryError?
         let names = try listed("\(path)/keys")
         for id in names.prefix(mostKeys) {
             let file = "\(path)/keys/\(id)"
             let text = try Files.read(file, limit: Folder.keys.limit)
+            // It is tried all the same: what was changed may not matter to it.
+            if try BlobID.hash(of: text) != id {
+                damaged =
+                    damaged
+                    ?? .damaged(
+                        file: file,
+                        reason: "its content is not what its name says, and no other key opens"
+                    )
+            }
             let key: KeyFile
             do throws(KeyFile.Unreadable) { key = try KeyFile(parsing: text) } catch {
                 unreadable.append("\(file) (\(error.reason))")
@@ -156,7 +167,7 @@ package final class Repository: Sendable {
             let config = try RepositoryConfig(decoding: plain, path: path)
             return Repository(path: path, config: config, master: master)
         }
-        throw RepositoryError.wrongPassword(path: path, keys: names.count, unreadable: unreadable)
+        throw damaged ?? RepositoryError.wrongPassword(path: path, keys: names.count, unreadable: unreadable)
     }
 
     // MARK: Keys

@@ -1,3 +1,6 @@
+import Glibc
+import Posix
+
 /// What can be wrong with a repository. Failures of system calls come as `SystemCallError`.
 package enum RepositoryError: Error, Equatable {
     /// No `config` file at `path`.
@@ -38,6 +41,21 @@ package enum RepositoryError: Error, Equatable {
 package struct DamagedCopy: Error, Equatable, Sendable {
     package let pack: BlobID
     package let reason: String
+    /// What the system said when the bytes could not be had; nil when they were read and are wrong.
+    let error: SystemCallError?
+
+    init(pack: BlobID, reason: String, error: SystemCallError? = nil) {
+        self.pack = pack
+        self.reason = reason
+        self.error = error
+    }
+}
+
+extension SystemCallError {
+    /// The disk or the network failed to give bytes that are there, which says nothing about the bytes.
+    var isReadFailure: Bool {
+        [EIO, EREMOTEIO, ESTALE, ETIMEDOUT, EBADMSG, EUCLEAN, ENODATA].contains(code)
+    }
 }
 
 extension RepositoryError: CustomStringConvertible {

@@ -7,10 +7,18 @@ import Posix
 ///
 /// | file | content |
 /// | --- | --- |
-/// | `host.json` | `HostRecord`: the host's name and its agents' public keys |
+/// | `host` | `HostRecord`: the host's name, when it came and went, its agents' public keys |
 /// | `epoch` | the highest epoch that a holder ever had, as a decimal number |
-/// | `interrupted` | sealed: the checkpoint of an interrupted capture |
+/// | `interrupted` | the checkpoint of an interrupted capture |
+/// | `pins/ID` | `PinRecord`: why the snapshot ID must not be forgotten |
+/// | `proofs/ID-LEVEL` | `ProofRecord`: the newest proof of that level of the snapshot ID |
 /// | `aside/` | files that failed verification or fencing, kept for a person to look at |
+///
+/// All but those in `aside/` are sealed, so that a changed byte is noticed and none can be swapped with another.
+/// `host.json` and an `epoch` of plain digits, which earlier versions wrote, are read too.
+///
+/// A fact that stands in the catalogue too is written here first and into its row second, so that what exists in
+/// one place only is always here, and `catalogue rebuild` finds it.
 extension Repository {
     /// Path of a file of the folder. Names are components of letters, digits, `.`, `-` and `_`, with `/` between.
     /// - Throws: `invalid` for any other name.
@@ -38,8 +46,33 @@ extension Repository {
 
     package func writeSide(_ name: String, _ bytes: [UInt8]) throws {
         let file = try sidePath(name)
-        try Files.makeDirectories(Files.parent(file))
+        let folder = Files.parent(file)
+        if !Files.exists(folder) {
+            try Files.makeDirectories(folder)
+            try Files.syncDirectory(Files.parent(folder))
+        }
         try Files.writeAtomically(bytes, to: file)
+    }
+
+    /// Between a file's name and random digits while it is being written.
+    private static let sideTemporaryMark = Array("-tmp-".utf8)
+
+    /// Names of the files in `holdfast/` or in `folder` below it, in byte order, without those that are being written.
+    package func sideFiles(in folder: String? = nil) throws -> [String] {
+        let place = try folder.map { try sidePath($0) } ?? "\(path)/holdfast"
+        do throws(SystemCallError) {
+            var result: [String] = []
+            for name in try Directory.names(place) where name.firstRange(of: Self.sideTemporaryMark) == nil {
+                let text = String(decoding: name, as: UTF8.self)
+                if try FileStatus(path: "\(place)/\(text)", follow: false).kind != .directory {
+                    result.append((folder.map { $0 + "/" } ?? "") + text)
+                }
+            }
+            return result
+        } catch {
+            if error.code == ENOENT { return [] }
+            throw error
+        }
     }
 
     /// Removes a file of the folder; one that is not there is no error.
@@ -64,6 +97,10 @@ extension Repository {
     /// - Throws: `damaged` when it was changed or belongs elsewhere.
     package func readSealed(_ name: String) throws -> [UInt8]? {
         guard let sealed = try readSide(name) else { return nil }
+        return try openSealed(name, sealed)
+    }
+
+    private func openSealed(_ name: String, _ sealed: [UInt8]) throws -> [UInt8] {
         let purpose = purpose(name)
         guard let plain = try Sealer(master).open(sealed), plain.starts(with: purpose) else {
             throw RepositoryError.damaged(
@@ -79,8 +116,12 @@ extension Repository {
     /// The highest epoch that was ever recorded; 0 before the first.
     package func epoch() throws -> Int64 {
         guard let bytes = try readSide("epoch", limit: 4096) else { return 0 }
-        let text = String(decoding: bytes, as: UTF8.self).filter { !$0.isNewline }
-        guard let value = Int64(text), value >= 0 else {
+        // Anything sealed is longer than the digits of an earlier version.
+        let plain = bytes.count < Sealer.overhead ? bytes : try openSealed("epoch", bytes)
+        // Without the newline it was cut off.
+        guard plain.last == 0x0A, let value = Int64(String(decoding: plain.dropLast(), as: UTF8.self)),
+            value >= 0
+        else {
             throw RepositoryError.damaged(file: try sidePath("epoch"), reason: "it holds no number")
         }
         return value
@@ -97,44 +138,22 @@ extension Repository {
         _ = try retryingOnInterrupt("flock", folder) { flock(guardian.raw, LOCK_EX) }
         let current = try epoch()
         guard value > current else { return current }
-        try writeSide("epoch", Array("\(value)\n".utf8))
+        try writeSealed("epoch", Array("\(value)\n".utf8))
         return value
     }
 
     // MARK: The host
 
     package func hostRecord() throws -> HostRecord? {
-        guard let bytes = try readSide("host.json") else { return nil }
+        let name = try readSide("host") == nil ? "host.json" : "host"
+        guard let bytes = name == "host" ? try readSealed(name) : try readSide(name) else { return nil }
         do { return try HostRecord(parsing: bytes) } catch {
-            throw RepositoryError.damaged(file: try sidePath("host.json"), reason: "\(error)")
+            throw RepositoryError.damaged(file: try sidePath(name), reason: "\(error)")
         }
     }
 
     package func writeHostRecord(_ record: HostRecord) throws {
-        try writeSide("host.json", record.encoded())
-    }
-}
-
-/// Whose repository this is.
-package struct HostRecord: Equatable, Sendable {
-    package var name: String
-    /// Public keys of the host's agents, in OpenSSH's one-line form.
-    package var agentKeys: [String]
-
-    package init(name: String, agentKeys: [String]) {
-        self.name = name
-        self.agentKeys = agentKeys
-    }
-
-    init(parsing bytes: [UInt8]) throws {
-        let json = try JSON(parsing: bytes)
-        guard let name = json["name"]?.string, let keys = json["agent_keys"]?.strings else {
-            throw RepositoryError.invalid("it names no host")
-        }
-        self.init(name: name, agentKeys: keys)
-    }
-
-    func encoded() -> [UInt8] {
-        JSON([("name", JSON(name)), ("agent_keys", JSON(agentKeys))]).encoded(pretty: true)
+        try writeSealed("host", record.encoded())
+        try removeSide("host.json")
     }
 }

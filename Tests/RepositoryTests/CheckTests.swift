@@ -104,12 +104,26 @@ struct CheckSound {
         }
     }
 
-    @Test func `packs that no index lists are noted and no finding`() throws {
+    @Test func `a pack that no index lists and nothing needs is noted, and no finding while it is whole`()
+        throws
+    {
         let sample = try Sample()
-        let orphan = "\(sample.repository.path)/data/ab/ab\(String(repeating: "0", count: 62))"
-        try Files.writeAtomically([1, 2, 3], to: orphan)
+        // What a run that was cut off leaves: the pack, and not yet its index file.
+        let before = Set(try sample.repository.list(.index))
+        let writer = try BlobWriter(sample.repository, sample.index)
+        _ = try writer.add(AwkwardTree.noise(500, seed: 9), .data)
+        try writer.flush()
+        for id in try sample.repository.list(.index) where !before.contains(id) {
+            try sample.repository.remove(.index, id)
+        }
         let report = sample.run(.data)
         #expect(report.verdict == .passed && report.notes.count == 1)
+
+        let torn = try #require(BlobID(hex: "ab" + String(repeating: "0", count: 62)))
+        try Files.writeAtomically([1, 2, 3], to: sample.repository.packPath(torn))
+        #expect(sample.run(.structure).verdict == .passed)
+        let findings = sample.run(.data).findings
+        #expect(findings.map(\.kind) == [.changedPack(torn)] && findings.first?.needs.isEmpty == true)
     }
 
     @Test func `progress is told and ends below its total`() throws {
@@ -192,8 +206,13 @@ struct CheckDamage {
         let id = try #require(try sample.repository.list(.index).first)
         try flipByte(sample.repository.filePath(.index, id), at: 40)
         let report = sample.run(.data)
-        #expect(report.findings.contains { $0.kind == .damagedIndexFile(id) })
-        #expect(report.findings.contains { if case .missingBlob(_, .tree) = $0.kind { true } else { false } })
+        // The packs are all there, so every path that is only reached through them is known.
+        let unlisted = report.findings.compactMap { finding -> BlobID? in
+            if case .unlistedPack(let pack) = finding.kind { pack } else { nil }
+        }
+        #expect(report.findings.contains { $0.kind == .damagedIndexFile(id) } && !unlisted.isEmpty)
+        #expect(unlisted.count + 1 == report.findings.count)
+        #expect(!paths(report.findings.first { $0.kind == .damagedIndexFile(id) }).isEmpty)
     }
 
     @Test(arguments: [true, false])

@@ -173,8 +173,57 @@ struct RepositoryLockSideFileTests {
         let scratch = try ScratchFolder()
         let repository = try Repository.create(at: "\(scratch.path)/r", keys: [.password("a")])
         #expect(try repository.hostRecord() == nil)
-        let record = HostRecord(name: "söder", agentKeys: ["ssh-ed25519 AAAA agent"])
+        let record = HostRecord(
+            name: "söder",
+            added: 1_700_000_000_123_456_789,
+            removed: 1_700_000_001_000_000_000,
+            keys: [.init(line: "ssh-ed25519 AAAA agent", added: 7), .init(line: "ssh-ed25519 BBBB")]
+        )
         try repository.writeHostRecord(record)
         #expect(try repository.hostRecord() == record)
+    }
+
+    @Test func `what earlier versions kept in plain text is read`() throws {
+        let scratch = try ScratchFolder()
+        let repository = try Repository.create(at: "\(scratch.path)/r", keys: [.password("a")])
+        try repository.writeSide(
+            "host.json",
+            Array(#"{"name": "lisbon", "agent_keys": ["ssh-ed25519 AAAA"]}"#.utf8)
+        )
+        try repository.writeSide("epoch", Array("41\n".utf8))
+        let record = HostRecord(name: "lisbon", keys: [.init(line: "ssh-ed25519 AAAA")])
+        #expect(try repository.hostRecord() == record)
+        #expect(try repository.epoch() == 41)
+        try repository.writeHostRecord(record)
+        try repository.recordEpoch(42)
+        #expect(try repository.hostRecord() == record && repository.epoch() == 42)
+        #expect(try repository.sideFiles() == ["epoch", "host"])
+    }
+
+    @Test func `pins and proofs come back, and one that was moved or changed does not count`() throws {
+        let scratch = try ScratchFolder()
+        let repository = try Repository.create(at: "\(scratch.path)/r", keys: [.password("a")])
+        let ids = try (0..<3).map { try BlobID.hash(of: [$0]) }.sorted()
+        let pins = ids.map {
+            PinRecord(snapshot: $0, why: "the \"wedding\"\n", by: "söder", time: 1_234_567_890_123)
+        }
+        let proofs = ids.flatMap { id in
+            ProofRecord.Level.allCases.map {
+                ProofRecord(snapshot: id, level: $0, time: 99, figures: ["originals": 903, "bytes": 1 << 40])
+            }
+        }
+        for pin in pins { try repository.writePin(pin) }
+        for proof in proofs { try repository.writeProof(proof) }
+        #expect(try repository.pins() == pins)
+        #expect(
+            try repository.proofs()
+                == proofs.sorted { ($0.snapshot, $0.level.rawValue) < ($1.snapshot, $1.level.rawValue) }
+        )
+        // The same seal under another name.
+        try repository.writeSide("pins/\(ids[0])", try #require(try repository.readSide("pins/\(ids[1])")))
+        #expect(throws: RepositoryError.self) { try repository.pins() }
+        var damaged: [RepositoryError] = []
+        #expect(try repository.pins { damaged.append($0) } == Array(pins[1...]))
+        #expect(damaged.count == 1 && "\(damaged)".contains("pins/\(ids[0])"))
     }
 }

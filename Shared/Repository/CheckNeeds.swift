@@ -27,11 +27,14 @@ extension Check {
         }
         if search.isEmpty { return }
         let reader = try BlobReader(repository, everything)
+        // Apart from the report, which whoever is told of the progress reads meanwhile.
+        var findings = report.findings
         for (done, snapshot) in snapshots.enumerated() {
-            try search.run(reader, snapshot.id, snapshot.tree, &report.findings) {
+            try search.run(reader, snapshot.id, snapshot.tree, &findings) {
                 tell(.needs, UInt64(done), UInt64(snapshots.count))
             }
         }
+        report.findings = findings
     }
 }
 

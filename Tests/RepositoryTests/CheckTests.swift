@@ -131,6 +131,16 @@ struct CheckSound {
         var seen: [CheckProgress] = []
         _ = Check.run(sample.repository, .data) { seen.append($0) }
         #expect(!seen.isEmpty && seen.allSatisfy { $0.total == 0 || $0.done <= $0.total })
+
+        // So slowly that it is told of every step, also of those that look for what needs the damage.
+        try sample.damage(sample.parts[0])
+        seen = []
+        let report = Check.run(sample.repository, .data) {
+            seen.append($0)
+            Time.sleep(seconds: 0.21)
+        }
+        #expect(report.verdict == .failed && seen.last?.findings ?? 0 > 0)
+        #expect(seen.contains { if case .needs = $0.phase { true } else { false } })
     }
 }
 

@@ -93,23 +93,35 @@ struct DumpRun: ~Copyable {
         } catch { throw database.explain(error) }
     }
 
-    /// `$@` is the program. The group is signalled as a whole, because `pg_dumpall` runs `pg_dump` as its children; only when
-    /// it is the shell's own, never that of a container's first process.
+    /// `$@` is the program. In a container the server itself is process 1 and inherits whatever lost its parent; one
+    /// that ended by a signal it takes for a crashed backend, and it throws out everybody. So the shell waits for all that
+    /// it starts, and only the last of a line of children is signalled (`pg_dumpall` runs `pg_dump`): those above it
+    /// see its end and go by themselves.
     private static let script =
         Database.findPrograms + """
-            read -r one two three four group rest </proc/$$/stat
             exec 3<&0
             "$@" </dev/null 3<&- &
             program=$!
             (
                 read -r line <&3
-                if [ "$group" = "$$" ]; then trap '' TERM; kill -TERM 0; else kill -TERM "$program"; fi
+                last=
+                next=$program
+                while [ -n "$next" ]; do
+                    last=$next
+                    next=
+                    for file in /proc/[0-9]*/stat; do
+                        read -r pid name state parent rest <"$file" || continue
+                        [ "$parent" != "$last" ] || next=$pid
+                    done
+                done
+                kill -TERM "$last"
             ) >/dev/null 2>&1 &
             watch=$!
             exec 3<&-
             wait "$program"
             status=$?
             kill "$watch" 2>/dev/null
+            wait "$watch" 2>/dev/null
             exit "$status"
             """
 

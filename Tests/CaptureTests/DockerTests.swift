@@ -136,6 +136,26 @@ struct DockerTests {
         #expect(Time.monotonic() - start < 20_000_000_000)
     }
 
+    @Test func `no end of a dump makes the server throw out everybody`() throws {
+        for round in 0..<8 {
+            _ = try capture { coordinator in
+                coordinator.abortsAt = { _ in
+                    if round % 4 == 1 { killDockerExec() }
+                    return round % 2 == 0
+                }
+            }
+        }
+        Time.sleep(seconds: 1)
+        let logs = try ChildProcess.run(
+            ["docker", "logs", "immich_postgres"],
+            environment: ["DOCKER_HOST": host.dockerHost]
+        )
+        let said = String(decoding: logs.error + logs.output, as: UTF8.self)
+        #expect(said.contains("ready to accept connections"))
+        let crashes = said.split(separator: "\n").filter { $0.contains("terminated by signal") }
+        #expect(crashes == [])
+    }
+
     @Test func `a killed docker command fails the capture and leaves nothing either`() throws {
         let outcome = try lockingATable {
             let (outcome, coordinator) = try capture { coordinator in

@@ -76,18 +76,20 @@ extension Catalogue {
     /// - Parameters:
     ///   - state: One that is over.
     ///   - error: What went wrong, for people.
+    ///   - failure: The same for programs.
     /// - Throws: `CatalogueError.runNotOurs` when it is no longer running for this lease.
     package func finish(
         _ run: String,
         lease: HostLease,
         state: RunRow.State,
         figures: RunFigures,
-        error: String? = nil
+        error: String? = nil,
+        failure: RunRow.Failure? = nil
     ) throws {
         let touched = try connection.execute(
-            "UPDATE runs SET state = $12, ended = $13, error = $14, \(RunFigures.assignments) "
+            "UPDATE runs SET state = $12, ended = $13, error = $14, failure = $15, \(RunFigures.assignments) "
                 + "WHERE id = $1 AND holder = $2 AND state = 'running'",
-            [run, lease.id] + figures.parameters + [state.rawValue, Time.now(), error]
+            [run, lease.id] + figures.parameters + [state.rawValue, Time.now(), error, failure?.rawValue]
         )
         if touched == 0 { throw CatalogueError.runNotOurs(run) }
         try notify(Channel.runs, run)
@@ -124,7 +126,8 @@ extension Catalogue {
             UPDATE runs r SET ended = $1,
                 state = CASE s.incomplete WHEN false THEN 'done' WHEN true THEN 'incomplete' ELSE 'interrupted' END,
                 error = CASE WHEN s.id IS NULL
-                    THEN coalesce(r.error, 'the process that worked on it ended without a word') ELSE r.error END
+                    THEN coalesce(r.error, 'the process that worked on it ended or lost the catalogue; '
+                        'the next backup goes on from here') ELSE r.error END
             FROM runs o LEFT JOIN snapshots s ON s.host_id = o.host_id AND s.run_id = o.id
             WHERE o.id = r.id AND r.state = 'running'
                 AND NOT EXISTS (SELECT FROM (\(Self.liveLeasesSQL)) l WHERE l.lease = r.holder::text)

@@ -38,4 +38,16 @@ extension Catalogue {
         )
         for row in rows { try notify(Channel.runs, row.string("id")) }
     }
+
+    /// Ends the waiting runs of a host that could not even be begun: whoever asked is told why.
+    package func failQueuedRuns(host: Int32, reason: String, failure: RunRow.Failure) throws {
+        let rows = try connection.query(
+            """
+            UPDATE runs SET state = 'failed', ended = $2, error = $3, failure = $4
+            WHERE host_id = $1 AND state = 'queued' RETURNING id
+            """,
+            [host, Time.now(), reason, failure.rawValue]
+        )
+        for row in rows { try notify(Channel.runs, row.string("id")) }
+    }
 }

@@ -1,4 +1,5 @@
 package import Fleet
+import Postgres
 
 /// The server that holds the catalogue, in use by this process: the private cluster, or the one that `catalogue:`
 /// names. Keep it as long as the catalogue is needed, and `end` it before the process goes.
@@ -24,9 +25,15 @@ package final class CatalogueServer {
         }
     }
 
-    /// Opens a connection to the catalogue.
+    /// Opens a connection to the catalogue. A private cluster whose server went down meanwhile is started again.
     package func open(applicationName: String = "holdfast") throws -> Catalogue {
-        try Catalogue(address: address, applicationName: applicationName)
+        do { return try Catalogue(address: address, applicationName: applicationName) } catch let error
+            as PostgresError
+        {
+            guard case .cannotConnect = error, let cluster else { throw error }
+            try cluster.start()
+            return try Catalogue(address: address, applicationName: applicationName)
+        }
     }
 
     /// Stops the private cluster if nobody else uses it.

@@ -138,5 +138,9 @@ enum Migrations {
             PRIMARY KEY (host_id, snapshot, level)
         );
         """,
+        // Why a run ended without a snapshot, in a word for programs.
+        """
+        ALTER TABLE runs ADD COLUMN failure text;
+        """,
     ]
 }

@@ -64,6 +64,11 @@ package final class PrivateCluster {
         let users = try Self.open("\(folder)/users", owner)
         _ = try retryingOnInterrupt("flock", "\(folder)/users") { flock(users.raw, LOCK_SH) }
         self.users = consume users
+        try start()
+    }
+
+    /// Starts the server unless it runs.
+    func start() throws {
         if condition() == .ready { return }
         let start = try Self.open("\(folder)/start", owner)
         defer { withExtendedLifetime(start) {} }

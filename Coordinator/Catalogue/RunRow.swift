@@ -57,6 +57,27 @@ package struct RunRow: Sendable, Equatable {
         package var isOver: Bool { self != .queued && self != .running }
     }
 
+    /// Why a run ended without a snapshot, for programs; people read `error`.
+    package enum Failure: String, Sendable, CaseIterable {
+        /// The disk with the repository is full, or a quota is used up.
+        case space
+        /// The repository can't be read or written for another reason.
+        case storage
+        /// The catalogue was not there, or the locks in it were lost.
+        case catalogue
+        /// The database could not be dumped.
+        case dump
+        /// The agent could not go on, or what it sent makes no snapshot.
+        case agent
+        /// The connection to the agent ended.
+        case connection
+        /// The coordinator was stopped.
+        case stopped
+        /// Somebody else works on the host or its repository.
+        case locked
+        case other
+    }
+
     /// UUID.
     package let id: String
     package let host: Int32
@@ -73,6 +94,7 @@ package struct RunRow: Sendable, Equatable {
     package let holder: String?
     package let figures: RunFigures
     package let error: String?
+    package let failure: Failure?
     /// Restic's id of the snapshot it published.
     package let snapshot: String?
 
@@ -105,6 +127,7 @@ package struct RunRow: Sendable, Equatable {
         figures.problems = try row.int64("problems")
         self.figures = figures
         error = try row.text("error")
+        failure = try row.text("failure").map { Failure(rawValue: $0) ?? .other }
         snapshot = try row.text("snapshot")
     }
 }

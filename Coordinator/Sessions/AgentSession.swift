@@ -126,14 +126,14 @@ package final class AgentSession {
             switch message {
             case .wait: guard try waitForWork(stream, channel, host) else { return }
             case .request:
-                do {
-                    if let reason = try job(host, stream, uninvited: true)?.perform() {
-                        try stream.send(.busy(message: reason))
-                    }
-                } catch let error as CatalogueError {
-                    guard case .locked = error else { throw error }
-                    try stream.send(.busy(message: "\(error)"))
+                let job: CaptureJob?
+                do { job = try self.job(host, stream, uninvited: true) } catch let error as KeyRevoked {
+                    throw error
+                } catch {
+                    try stream.send(.busy(message: reason(error, host)))
+                    continue
                 }
+                if let reason = try job?.perform() { try stream.send(.busy(message: reason)) }
             default:
                 throw WireError.unexpected(type: message.type, state: "wait or request is due")
             }
@@ -153,15 +153,15 @@ package final class AgentSession {
     private func waitForWork(_ stream: FrameStream, _ channel: SSHChannel, _ host: HostRow) throws -> Bool {
         while true {
             if try server.use({ try $0.hostsWithQueuedRuns().contains(host.id) }) {
-                do {
-                    if let job = try job(host, stream, uninvited: false), try job.perform() == nil {
-                        return true
-                    }
-                } catch let error as CatalogueError {
-                    // Whoever asked is told who holds the host instead of waiting for nobody knows how long.
-                    guard case .locked = error else { throw error }
-                    try server.use { try $0.refuseQueuedRuns(host: host.id, reason: "\(error)") }
+                let job: CaptureJob?
+                do { job = try self.job(host, stream, uninvited: false) } catch let error as KeyRevoked {
+                    throw error
+                } catch {
+                    // Whoever asked is told why instead of waiting for nobody knows how long.
+                    job = nil
+                    try refuse(error, host)
                 }
+                if let job, try job.perform() == nil { return true }
             }
             tell("idle")
             defer { tell("working") }
@@ -173,6 +173,25 @@ package final class AgentSession {
                 if read(control.raw, &buffer, buffer.count) <= 0 { return false }
             }
         }
+    }
+
+    /// Ends the runs that wait for what can't be begun.
+    private func refuse(_ error: any Error, _ host: HostRow) throws {
+        if case CatalogueError.locked = error {
+            try server.use { try $0.refuseQueuedRuns(host: host.id, reason: "\(error)") }
+            return
+        }
+        let reason = reason(error, host)
+        let failure = CaptureEnd(error).failure
+        try server.use { try $0.failQueuedRuns(host: host.id, reason: reason, failure: failure) }
+    }
+
+    /// Why a capture can't be begun, which is logged unless it is only somebody else's turn.
+    private func reason(_ error: any Error, _ host: HostRow) -> String {
+        if case CatalogueError.locked = error { return "\(error)" }
+        let reason = CaptureEnd(error).reason
+        Log.write(.error, "\(host.name): a backup cannot be begun: \(reason)")
+        return reason
     }
 
     private func job(_ host: HostRow, _ stream: FrameStream, uninvited: Bool) throws -> CaptureJob? {

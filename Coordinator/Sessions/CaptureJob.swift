@@ -3,6 +3,7 @@ import Fleet
 import Glibc
 import Immich
 import Posix
+import Postgres
 import Repository
 import SSH
 import Wire
@@ -18,6 +19,7 @@ final class CaptureJob {
     private let stream: FrameStream
     private let stop: StopFlag
     private let program: String
+    private let server: CatalogueServer
     private let lease: HostLease
     private let repository: Repository
     private let run: RunRow
@@ -42,6 +44,7 @@ final class CaptureJob {
         uninvited: Bool
     ) throws {
         self.fleet = fleet
+        self.server = server
         self.host = host
         self.stream = stream
         self.stop = stop
@@ -72,12 +75,7 @@ final class CaptureJob {
     /// - Returns: Nil when the agent was told to start; else why not, and it still waits.
     func perform() throws -> String? {
         defer { releaseLocks() }
-        do { try takeRepository() } catch {
-            // As when another coordinator holds the host: it is somebody else's turn.
-            let isLocked = if case .locked? = error as? RepositoryError { true } else { false }
-            try end(isLocked ? .cancelled : .failed, error)
-            return "\(error)"
-        }
+        do { try takeRepository() } catch { return end(error).reason }
         let snapshot: String
         do {
             try stream.send(.capture(run: run.id, scope: scope, count: report.expectedFiles == nil))
@@ -128,6 +126,7 @@ final class CaptureJob {
             keys: lease.catalogue.keys(of: host)
         )
         _ = try repository.removeLeftovers(before: run.started ?? Time.now())
+        try repository.syncNames()
         var index = try repository.loadIndex()
         let adoption = try repository.adoptOrphanPacks(into: &index)
         for pack in adoption.aside {
@@ -226,11 +225,17 @@ final class CaptureJob {
         )
         let staged = try repository.stageSnapshot(snapshot.encoded())
         let row = marks.row(id: staged.id, snapshot: snapshot, dumpBytes: report.dumpBytes)
-        try lease.publish(row) { try staged.publish() }
-
-        // Only now is the interrupted run of before of no more use.
-        try repository.removeSide(Checkpoint.fileName)
-        try record(incomplete ? .incomplete : .done, error: nil)
+        do { try lease.publish(row) { try staged.publish() } } catch {
+            guard case CatalogueError.publishUnknown = error, isPublished(staged.id) else { throw error }
+        }
+        // The snapshot is there, whatever goes wrong now. Whoever finds no end of the run sees that it is done, and a
+        // checkpoint that stays is no more than of no use.
+        do { try repository.removeSide(Checkpoint.fileName) } catch {
+            Log.write(.warning, "\(host.name): the checkpoint of an earlier run was not removed: \(error)")
+        }
+        do { try record(incomplete ? .incomplete : .done) } catch {
+            Log.write(.warning, "\(host.name): the end of the run could not be recorded: \(error)")
+        }
         Log.write(
             .notice,
             "\(host.name): snapshot \(staged.id.short) published: \(report.filesSeen) files, "
@@ -239,45 +244,67 @@ final class CaptureJob {
         return staged.id.hex
     }
 
-    private func record(_ state: RunRow.State, error: String?) throws {
-        let problems = report.problems.map { RunProblem(path: $0.path, message: $0.message) }
-        if !problems.isEmpty { try lease.catalogue.addProblems(problems, run: run.id) }
-        try lease.catalogue.progress(run.id, lease: lease, phase: report.phase.rawValue, figures: figures)
-        try lease.catalogue.finish(run.id, lease: lease, state: state, figures: figures, error: error)
+    /// Whether a publication whose answer was lost has happened.
+    private func isPublished(_ id: BlobID) -> Bool {
+        let rows = try? server.use { try $0.snapshots(of: host) }
+        return rows?.contains { $0.id == id.hex } ?? false
     }
 
-    /// Makes what an interrupted capture stored count for the next one, as far as that still works.
+    private func record(_ state: RunRow.State, _ end: CaptureEnd? = nil) throws {
+        let problems = report.problems.map { RunProblem(path: $0.path, message: $0.message) }
+        if !problems.isEmpty { try recording { try $0.addProblems(problems, run: run.id) } }
+        try recording {
+            try $0.progress(run.id, lease: lease, phase: report.phase.rawValue, figures: figures)
+        }
+        try recording {
+            try $0.finish(
+                run.id,
+                lease: lease,
+                state: state,
+                figures: figures,
+                error: end?.reason,
+                failure: end?.failure
+            )
+        }
+    }
+
+    /// Writes on the lock's connection or, when that is gone, on a new one.
+    private func recording(_ body: (Catalogue) throws -> Void) throws {
+        do { try body(lease.catalogue) } catch is PostgresError { try server.use(body) }
+    }
+
+    /// Makes what an interrupted capture stored count for the next one, as far as that still works. Without the lock
+    /// nothing is written any more: the host may be somebody else's by now.
     private func keepWhatCame() {
-        do { try conversation?.checkpoint() } catch {
+        do {
+            try lease.verifyStillHeld()
+            try conversation?.checkpoint()
+        } catch {
             Log.write(.warning, "\(host.name): what the interrupted run stored was not all kept: \(error)")
         }
         writer?.abandon()
     }
 
     /// Records why the run ended.
-    private func end(_ state: RunRow.State, _ error: any Error) throws {
-        var reason = stop.isSet ? "\(CaptureError.stopping)" : "\(error)"
-        if let failure = error as? SystemCallError, [ENOSPC, EDQUOT].contains(failure.code) {
-            reason +=
-                "; free some space there: nothing that was stored is lost, and the next backup goes on from here"
-        }
-        Log.write(.error, "\(host.name): the backup failed: \(reason)")
-        do { try record(state, error: reason) } catch {
+    private func end(_ error: any Error) -> CaptureEnd {
+        let end = CaptureEnd(error, stopping: stop.isSet, phase: report.phase)
+        Log.write(.error, "\(host.name): the backup failed: \(end.reason)")
+        do { try record(end.state, end) } catch {
             // The next who looks marks the run as interrupted.
             Log.write(.error, "\(host.name): the end of the run could not be recorded: \(error)")
         }
+        return end
     }
 
     /// Records why a capture ended that the agent takes part in; tells the agent unless it said so itself, or is gone,
     /// in which case the error goes on.
     private func endCapture(_ error: any Error) throws {
-        let isCutOff = stop.isSet || error as? WireError == .closed || error is SSHError
-        try end(isCutOff ? .interrupted : .failed, error)
-        if isCutOff || error is WireError { throw error }
+        let end = end(error)
+        if end.state == .interrupted || error is WireError { throw error }
         if case CaptureError.agent = error { return }
         // The run is over: the next may begin while this agent still hears of it.
         releaseLocks()
-        try stream.send(.abort(message: "\(error)"))
+        try stream.send(.abort(message: end.reason))
         try drain()
     }
 

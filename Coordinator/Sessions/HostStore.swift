@@ -15,7 +15,7 @@ extension FleetConfiguration {
     package func openRepository(of host: String) throws -> Repository {
         let password: String
         do { password = try folder.password(of: host) } catch {
-            throw PasswordUnreadable(host: host, repository: repository(of: host), reason: "\(error)")
+            throw PasswordUnreadable(host: host, repository: repository(of: host), error: error)
         }
         let path = repository(of: host)
         do { return try Repository.open(at: path, password: password) } catch RepositoryError.damaged(
@@ -52,10 +52,10 @@ extension Repository {
 package struct PasswordUnreadable: Error, CustomStringConvertible {
     package let host: String
     let repository: String
-    let reason: String
+    let error: SystemCallError
 
     package var description: String {
-        "the password file of \(host)'s repository can't be read (\(reason)); the recovery passphrase opens the "
+        "the password file of \(host)'s repository can't be read (\(error)); the recovery passphrase opens the "
             + "repository too: restic -r \(repository) snapshots"
     }
 }

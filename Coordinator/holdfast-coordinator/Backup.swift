@@ -12,13 +12,16 @@ func backup(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> E
     let name = try arguments.required("HOST")
     try arguments.finish()
     let fleet = try settings.fleet()
-    return try fleet.withCatalogue { catalogue in
+    return try fleet.withServer { server, catalogue in
         let host = try catalogue.host(named: name)
         if let holder = try catalogue.holders(host: host.id).first(where: {
             $0.kind == "capture" && $0.run != nil
         }) {
             throw CommandFailure(.locked, "a backup of \(name) is running already: \(holder)")
         }
+        // A service whose catalogue was restarted is back in a moment.
+        let patience = Time.monotonic() + 3_000_000_000
+        while try !catalogue.isServed(), Time.monotonic() < patience { Time.sleep(seconds: 0.1) }
         guard try catalogue.isServed() else {
             throw CommandFailure(
                 .unreachable,
@@ -33,20 +36,32 @@ func backup(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> E
             )
         }
         let run = try catalogue.queueRun(host: host)
-        return try watch(run, host, catalogue, settings)
+        return try watch(run, host, server, catalogue, settings)
     }
 }
 
-private func watch(_ queued: RunRow, _ host: HostRow, _ catalogue: Catalogue, _ settings: Settings) throws
-    -> ExitCode
-{
+private func watch(
+    _ queued: RunRow,
+    _ host: HostRow,
+    _ server: CatalogueServer,
+    _ first: Catalogue,
+    _ settings: Settings
+) throws -> ExitCode {
+    var catalogue = first
     let interrupted = try InterruptFlag()
     var line = LiveLine()
     var progress = RateMeter()
     let start = Time.monotonic()
     try catalogue.connection.listen(Catalogue.Channel.runs)
     while true {
-        guard let run = try catalogue.run(queued.id) else {
+        let found: RunRow?
+        do { found = try catalogue.run(queued.id) } catch let error as PostgresError {
+            // A catalogue that was restarted knows how the run went on.
+            guard case .connectionLost = error else { throw error }
+            catalogue = try server.open()
+            continue
+        }
+        guard let run = found else {
             throw CommandFailure(.failed, "the run \(queued.id) is gone from the catalogue")
         }
         if run.state.isOver {
@@ -112,8 +127,13 @@ private func report(_ run: RunRow, _ catalogue: Catalogue, _ settings: Settings)
     }
     let reason = run.error ?? "it was \(run.state.rawValue)"
     put("holdfast-coordinator: no snapshot of \(run.hostName): \(reason)\n", to: STDERR_FILENO)
-    if run.state == .cancelled { return .locked }
-    return run.phase == "dump" && run.state == .failed ? .dumpFailed : .failed
+    return switch run.failure {
+    case .space: .noSpace
+    case .dump: .dumpFailed
+    case .catalogue: .noCatalogue
+    case .locked: .locked
+    default: run.state == .cancelled ? .locked : .failed
+    }
 }
 
 /// A run with its figures, for `--json`.
@@ -131,7 +151,8 @@ func runJSON(_ run: RunRow, _ problems: [RunProblem] = []) -> JSON {
             "problems",
             .array(problems.map { JSON([("path", JSON(escaped($0.path))), ("message", JSON($0.message))]) })
         ),
-        ("error", JSON(run.error)), ("snapshot", JSON(run.snapshot)),
+        ("error", JSON(run.error)), ("failure", JSON(run.failure?.rawValue)),
+        ("snapshot", JSON(run.snapshot)),
     ])
 }
 

@@ -16,6 +16,8 @@ struct Service {
     private var catalogue: Catalogue?
     /// When to try for the catalogue again; it is a moment on the monotonic clock.
     private var retryAt: Int64 = 0
+    /// Seconds until then.
+    private var pause: Int64 = 1
     private var table = SessionTable()
 
     init(server: CatalogueServer, listeners: [Int32], wake: Int32, sessionArguments: [String]) throws {
@@ -35,12 +37,12 @@ struct Service {
         return catalogue
     }
 
-    /// Waits for something to happen, at most five seconds, and deals with it.
+    /// Waits for something to happen, at most five seconds, without a catalogue one, and deals with it.
     mutating func step() {
         let sessions = table.sessions
         let database = catalogue?.connection.descriptor ?? -1
         let polled = [wake, database] + listeners + sessions.map(\.control)
-        let ready = (try? waitReadable(polled, seconds: 5)) ?? []
+        let ready = (try? waitReadable(polled, seconds: catalogue == nil ? 1 : 5)) ?? []
         if ready.contains(0) { drain(wake) }
         for index in ready where index >= 2 {
             if index < 2 + listeners.count {
@@ -90,7 +92,7 @@ struct Service {
         while waitpid(-1, &status, WNOHANG) > 0 {}
     }
 
-    /// Calls `body` while the catalogue is there; when it is lost, it is tried for again every five seconds, and
+    /// Calls `body` while the catalogue is there; when it is lost, it is tried for again after a second, then ever less often, and
     /// captures that run meanwhile hold their own connections.
     private mutating func withCatalogue(_ body: (Catalogue, inout SessionTable) throws -> Void) {
         do {
@@ -98,14 +100,16 @@ struct Service {
                 guard Time.monotonic() >= retryAt else { return }
                 catalogue = try Self.connect(server)
                 Log.write(.notice, "the catalogue is back")
+                pause = 1
                 for session in table.sessions { if let host = session.host { table.wake(host: host) } }
             }
             if let catalogue { try body(catalogue, &table) }
         } catch {
-            Log.write(.error, "the catalogue: \(error); trying again in 5 s")
+            Log.write(.error, "the catalogue: \(error); trying again in \(pause) s")
             catalogue?.close()
             catalogue = nil
-            retryAt = Time.monotonic() + 5_000_000_000
+            retryAt = Time.monotonic() + pause * 1_000_000_000
+            pause = min(30, pause * 2)
         }
     }
 

@@ -265,7 +265,14 @@ package final class BlobWriter {
     /// Syncs the folders of the closed packs, then lists the packs in index files.
     private func list() throws {
         for folder in unsyncedFolders {
-            try Files.syncDirectory(folder)
+            do { try Files.syncDirectory(folder) } catch {
+                // A later sync may succeed without having written what this one could not, so nobody shall find
+                // these packs.
+                for pack in unlisted where Files.parent(repository.packPath(pack.id)) == folder {
+                    unlink(repository.packPath(pack.id))
+                }
+                throw error
+            }
             figures.syncs += 1
         }
         unsyncedFolders = []

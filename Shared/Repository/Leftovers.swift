@@ -3,20 +3,23 @@ import Posix
 
 /// What a killed run left behind. Only the holder of the host's run lock calls these, before it writes.
 extension Repository {
-    /// Removes temporary files of ours (of packs, snapshots, index files, keys and locks) that were last written
-    /// before `time`; younger ones may belong to another process of ours that is adding a key or a lock.
+    /// Removes temporary files of ours. Those of packs, index files and snapshots belong to whoever held the run lock
+    /// before, and one that was only stopped then finds nothing to put into place. Those of keys and locks go when
+    /// they were last written before `time`: younger ones may belong to another process that is adding one.
     /// - Parameter time: When the run lock was taken, nanoseconds since 1970-01-01T00:00:00Z.
     /// - Returns: The paths that were removed.
     package func removeLeftovers(before time: Int64) throws -> [String] {
         let mark = Array(Self.temporaryMark.utf8)
         var removed: [String] = []
-        for folder in Folder.allCases.map(\.rawValue) + ["data"] {
-            let folder = "\(path)/\(folder)"
+        for kind in Folder.allCases.map(\.rawValue) + ["data"] {
+            let folder = "\(path)/\(kind)"
+            let isHoldersOnly = kind != Folder.keys.rawValue && kind != Folder.locks.rawValue
             guard Files.exists(folder) else { continue }
             for name in try Directory.names(folder) where name.firstRange(of: mark) != nil {
                 let file = "\(folder)/\(String(decoding: name, as: UTF8.self))"
                 do throws(SystemCallError) {
-                    guard try FileStatus(path: file, follow: false).mtime < time else { continue }
+                    let written = try FileStatus(path: file, follow: false).mtime
+                    guard isHoldersOnly || written < time else { continue }
                 } catch {
                     if error.code == ENOENT { continue }
                     throw error
@@ -26,6 +29,14 @@ extension Repository {
             }
         }
         return removed
+    }
+
+    /// Makes the names durable that a killed run gave to index files and snapshots: it may have ended before it
+    /// synced their folders, and what comes now relies on them.
+    package func syncNames() throws {
+        for folder in [Folder.index, .snapshots] where Files.exists("\(path)/\(folder.rawValue)") {
+            try Files.syncDirectory("\(path)/\(folder.rawValue)")
+        }
     }
 
     /// What became of packs that no index listed.

@@ -21,7 +21,7 @@ package final class StagedSnapshot {
         guard open else { throw RepositoryError.invalid("the snapshot \(id.short) is not staged any more") }
         try Files.rename(temporary, to: repository.filePath(.snapshots, id))
         open = false
-        try Files.syncDirectory("\(repository.path)/snapshots")
+        try repository.syncOrRemove(.snapshots, id)
     }
 
     /// Removes the temporary file; nothing happens after `publish`.

@@ -113,7 +113,16 @@ extension Repository {
             unlink(temporary)
             throw error
         }
-        try Files.syncDirectory("\(path)/\(folder.rawValue)")
+        try syncOrRemove(folder, id)
+    }
+
+    /// Syncs the folder of a file that has just got its name. When that fails, the file goes: a later sync may well
+    /// succeed without having written what this one could not.
+    func syncOrRemove(_ folder: Folder, _ id: BlobID) throws {
+        do { try Files.syncDirectory("\(path)/\(folder.rawValue)") } catch {
+            unlink(filePath(folder, id))
+            throw error
+        }
     }
 
     /// Writes and syncs `bytes` beside their final name; the caller renames or removes it.

@@ -36,7 +36,7 @@ enum kind {
 static const char *const names[KINDS] = {"create", "write", "truncate", "sync", "rename", "link",
                                          "unlink", "mkdir", "commit", "send", "receive", "open"};
 
-enum action { NOTHING, KILL, STOP, FAIL };
+enum action { NOTHING, KILL, STOP, FAIL, KILL_VICTIM };
 // Flags of an order: after the step instead of before it; also at every later step; a write puts down its first half.
 enum { AFTER = 1, ALL_LATER = 2, SHORT = 4 };
 enum role { SESSION = 1, SERVE = 2, AGENT = 4, COMMAND = 8 };
@@ -156,6 +156,12 @@ static void strike(void) {
         if (control->victim > 0) syscall(SYS_kill, control->victim, SIGKILL);
         syscall(SYS_kill, getpid(), SIGKILL);
         for (;;) pause();
+    }
+    if (control->action == KILL_VICTIM) {
+        // Whoever speaks to it has a moment to see its end.
+        struct timespec moment = {0, 100000000};
+        syscall(SYS_kill, control->victim, SIGKILL);
+        nanosleep(&moment, NULL);
     }
     if (control->action == STOP) syscall(SYS_kill, getpid(), SIGSTOP);
 }

@@ -26,6 +26,16 @@ final class AgentProcess {
         )
     }
 
+    /// The same without waiting for its end.
+    func start(_ arguments: String..., environment: [String: String?] = [:]) throws -> ChildProcess {
+        try ChildProcess(
+            [Programs.agent, "--config", folder] + arguments,
+            environment: ["DOCKER_HOST": dockerHost].merging(environment) { $1 },
+            output: .nothing,
+            error: .nothing
+        )
+    }
+
     func join(_ installation: Installation, token: String) throws {
         let outcome = try command("join", "127.0.0.1:\(installation.port)", token)
         guard outcome.status == 0 else { throw Unexpected(outcome) }

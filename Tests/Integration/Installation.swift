@@ -60,18 +60,40 @@ final class Installation {
     }
 
     /// Starts `serve` and waits until it listens.
-    func serve(environment: [String: String?] = [:]) throws {
+    ///
+    /// - Parameter wrapper: A command that runs what follows it.
+    func serve(environment: [String: String?] = [:], wrapper: [String] = [], seconds: Double = 30) throws {
         let log = try FileDescriptor(open: folder + "/serve.log", O_WRONLY | O_CREAT | O_APPEND, mode: 0o644)
         let child = try ChildProcess(
-            [Programs.coordinator, "--config", configuration, "serve"],
+            wrapper + [Programs.coordinator, "--config", configuration, "serve"],
             environment: environment,
             output: .descriptor(log.raw),
             error: .descriptor(log.raw)
         )
         service = child.pid
-        _ = try eventually("serve listens; its log:\n\(serveLog)") {
+        _ = try eventually("serve listens; its log:\n\(serveLog)", seconds: seconds) {
             serveLog.split(separator: "\n").last { $0.contains("listening") }
         }
+    }
+
+    /// The process of `serve`.
+    var servePID: pid_t { service ?? 0 }
+
+    /// The server of the private catalogue.
+    var postmaster: pid_t {
+        let file = (try? Files.read(folder + "/state/catalogue/data/postmaster.pid")) ?? []
+        return pid_t(String(decoding: file.prefix { $0 != 0x0A }, as: UTF8.self)) ?? 0
+    }
+
+    /// Asks the private catalogue.
+    @discardableResult
+    func sql(_ statement: String) throws -> String {
+        let outcome = try Outcome.of([
+            "psql", "-X", "-q", "-A", "-t", "-h", folder + "/state/catalogue/socket", "-U", "holdfast", "-d",
+            "holdfast", "-c", statement,
+        ])
+        guard outcome.status == 0 else { throw Unexpected(outcome) }
+        return outcome.output
     }
 
     var serveLog: String {

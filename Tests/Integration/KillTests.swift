@@ -4,135 +4,165 @@ import Posix
 import TestSupport
 import Testing
 
-/// Each program is killed at points of a run that are told by the run's own figures; after each kill the next run
-/// is whole without anybody's help, older snapshots are unharmed, and a stock restic finds nothing to complain
-/// about and nothing to unlock.
-@Suite("Killed programs", .serialized)
-struct KillTests {
-    /// When to kill: as soon as the running capture has come this far.
-    struct Moment: CustomTestStringConvertible, Sendable {
-        let name: String
-        let phase: String
-        let sent: Int
-        var testDescription: String { name }
-    }
-
-    static let moments = [
-        Moment(name: "as soon as it runs", phase: "start", sent: 0),
-        Moment(name: "at the first files", phase: "files", sent: 1),
-        Moment(name: "after a fifth", phase: "files", sent: 20_000_000),
-        Moment(name: "after a half", phase: "files", sent: 50_000_000),
-        Moment(name: "near the end", phase: "files", sent: 90_000_000),
-    ]
-
-    /// About 100 MB of photos.
-    private static let sample = Result { try SampleHost(photos: 200, photoSize: 500_000) }
-
-    private func joined() throws -> MainJobTests.Joined { try MainJobTests.Joined(Self.sample.get()) }
-
-    /// Starts a backup and waits until it has come to `moment`, or has ended.
-    private func start(_ joined: MainJobTests.Joined, until moment: Moment) throws {
-        let watcher = try ChildProcess(
-            [Programs.coordinator, "--config", joined.installation.configuration, "backup", "lisbon"],
-            output: .nothing,
-            error: .nothing
+/// Programs are killed at every step that the recording layer knows. After each kill the next run is whole without
+/// anybody's help, older snapshots are unharmed, and a stock restic finds nothing to complain about and nothing to
+/// unlock.
+@Suite("Killed at a durable step", .serialized)
+struct KilledAtStepTests {
+    /// Kills the session before and after steps of a backup.
+    private func killAtSteps(_ rig: FaultRig, _ order: FaultLayer.Order, _ name: String) throws {
+        let steps = try rig.record(order)
+        let moments = steps.flatMap { [(step: $0, after: false), (step: $0, after: true)] }
+        let chosen = rig.random.share(of: moments)
+        var hits = 0
+        let start = Time.monotonic()
+        for moment in chosen {
+            var order = order
+            order.action = .kill
+            order.at = moment.step.number
+            order.after = moment.after
+            if try rig.strike(order) != nil { hits += 1 }
+            try rig.verify("killed \(moment.after ? "after" : "before") \(moment.step)")
+        }
+        let seconds = Double(Time.monotonic() - start) / 1e9
+        print(
+            "\(name): \(steps.count) durable steps, \(chosen.count) of \(moments.count) kills tried, \(hits) hit, "
+                + "\(Int(seconds)) s"
         )
-        let pid = watcher.pid
-        defer {
-            kill(pid, SIGKILL)
-            var status: Int32 = 0
-            waitpid(pid, &status, 0)
-        }
-        let runs = ["start": 0, "dump": 1, "files": 2, "publish": 3]
-        _ = try eventually("the capture comes to \(moment.name)") { () -> Bool? in
-            let status = try joined.installation.coordinator("status", "--json")
-            guard let run = status.json?["hosts"]?.array?.first?["run"], let state = run["state"]?.string,
-                state != "queued"
-            else { return nil }
-            if state != "running" { return true }
-            let phase = runs[run["phase"]?.string ?? ""] ?? 0
-            if phase > runs[moment.phase] ?? 0 { return true }
-            return phase == runs[moment.phase] ?? 0 && run["bytes_sent"]?.int ?? 0 >= moment.sent ? true : nil
-        }
+        #expect(hits > chosen.count * 8 / 10)
+        try rig.conclude(name)
     }
 
-    /// Waits until the run of the killed process is over: its session may still be putting things in order.
-    private func settle(_ joined: MainJobTests.Joined) throws {
-        _ = try eventually("the killed run is over") { () -> Bool? in
-            let status = try joined.installation.coordinator("status", "--json")
-            let state = status.json?["hosts"]?.array?.first?["run"]?["state"]?.string
-            return state == "running" ? nil : true
-        }
+    @Test func `a session killed before and after every durable step costs nothing but the time`() throws {
+        try killAtSteps(FaultRig(), .init(.session, FaultLayer.Kind.durable), "session")
     }
 
-    private func verify(_ joined: MainJobTests.Joined) throws {
-        try settle(joined)
-        let run = try joined.backup()
-        #expect(run["state"]?.string == "done", "\(run.text())")
-        // No unlock in between: nothing that a killed process left may stand in a stock client's way.
-        let check = try joined.restic("check", "--read-data")
-        #expect(check.status == 0, "\(check)")
-        let ours = try joined.installation.coordinator("check", "lisbon", "--read-data", "--json")
-        #expect(ours.json?["verdict"]?.string == "passed", "\(ours)")
-        let target = joined.installation.folder + "/restored"
-        #expect(try joined.installation.coordinator("restore", "lisbon", "--to", target).status == 0)
-        let differences = try TreeListing(joined.sample.uploadLocation + "/upload").differences(
-            to: TreeListing(target + "/immich/upload")
+    @Test func `so does one that had listed packs early and left a checkpoint`() throws {
+        let rig = try FaultRig()
+        try rig.change(photos: 20)
+        var order = FaultLayer.Order(.session, FaultLayer.Kind.durable)
+        // The clock jumps when the first pack is made: a checkpoint is due at the next file.
+        order.jump = (at: 21, seconds: 400)
+        let steps = try rig.record(order)
+        #expect(steps.contains { $0.kind == .rename && $0.path.hasSuffix("/holdfast/interrupted") })
+        #expect(steps.count { $0.kind == .rename && $0.path.contains("/index/") } == 2)
+        try killAtSteps(rig, order, "session with a checkpoint")
+    }
+}
+
+@Suite("Killed at a message", .serialized)
+struct KilledAtMessageTests {
+    enum Victim: String, CaseIterable { case agent, session, coordinator }
+
+    @Test(arguments: Victim.allCases)
+    func `a program killed at every message boundary costs nothing but the time`(victim: Victim) throws {
+        let rig = try FaultRig()
+        let order = FaultLayer.Order(victim == .agent ? .agent : .session, FaultLayer.Kind.messages)
+        let steps = try rig.record(order)
+        let moments = steps.flatMap { step in
+            // Between libssh's having a message and the program's there is one moment.
+            (step.kind == .send ? [false, true] : [false]).map { (step: step, after: $0) }
+        }
+        let chosen = rig.random.share(of: moments, least: 2)
+        var hits = 0
+        for moment in chosen {
+            var order = order
+            order.action = .kill
+            order.at = moment.step.number
+            order.after = moment.after
+            if victim == .coordinator { order.victim = rig.installation.servePID }
+            if try rig.strike(order) != nil {
+                hits += 1
+                if victim == .coordinator { try rig.restart() }
+            }
+            try rig.verify(
+                "\(victim) killed \(moment.after ? "after" : "before") message \(moment.step.number)"
+            )
+        }
+        print(
+            "\(victim): \(steps.count) messages, \(chosen.count) of \(moments.count) kills tried, \(hits) hit"
         )
-        #expect(differences == [])
-        let leftovers = try Outcome.of(["find", joined.installation.repository("lisbon"), "-name", "*tmp*"])
-        #expect(leftovers.output == "")
+        #expect(hits > chosen.count * 7 / 10)
+        try rig.conclude("\(victim) killed at messages")
+    }
+}
+
+@Suite("Killed at any moment", .serialized)
+struct KilledAtRandomTests {
+    @Test(arguments: KilledAtMessageTests.Victim.allCases)
+    func `a program killed at any moment costs nothing but the time`(
+        victim: KilledAtMessageTests.Victim
+    ) throws {
+        let rig = try FaultRig()
+        let start = Time.monotonic()
+        _ = try rig.run()
+        let length = Double(Time.monotonic() - start) / 1e9
+        let rounds = isLong ? 50 : 3
+        var ended = 0
+        for round in 0..<rounds {
+            try rig.change()
+            let moment = Double(rig.random.next() % 1000) / 1000 * length
+            let run = try rig.start()
+            Time.sleep(seconds: moment)
+            switch victim {
+            case .agent: run.signal(SIGKILL)
+            case .session: for session in rig.installation.sessions() { kill(session, SIGKILL) }
+            case .coordinator: try rig.restart()
+            }
+            if try run.wait() == .exit(0) { ended += 1 }
+            try rig.verify("\(victim) killed after \(moment) s, round \(round)")
+        }
+        print("\(victim): killed at \(rounds) moments of \(length) s, \(ended) runs were over by then")
+        try rig.conclude("\(victim) killed at any moment")
     }
 
-    @Test(arguments: moments)
-    func `a killed agent costs nothing but the time`(moment: Moment) throws {
-        let joined = try joined()
-        try start(joined, until: moment)
-        joined.agent.stop(SIGKILL)
-        try joined.agent.run()
-        try verify(joined)
-    }
-
-    @Test(arguments: moments)
-    func `a killed coordinator costs nothing but the time`(moment: Moment) throws {
-        let joined = try joined()
-        try start(joined, until: moment)
-        joined.installation.stop(SIGKILL)
-        try joined.installation.serve()
-        try verify(joined)
+    @Test func `an agent that runs as a service is backed up again without anybody's doing`() throws {
+        let rig = try FaultRig()
+        try rig.agent.run(environment: rig.layer.environment)
+        for round in 0..<(isLong ? 10 : 2) {
+            try rig.change()
+            var order = FaultLayer.Order(.session, FaultLayer.Kind.durable, .kill)
+            order.at = 1 + Int(rig.random.next() % 40)
+            order.victim = round % 2 == 0 ? rig.installation.servePID : 0
+            try rig.layer.set(order)
+            let run = try ChildProcess(
+                [Programs.coordinator, "--config", rig.installation.configuration, "backup", "lisbon"],
+                output: .nothing,
+                error: .nothing
+            )
+            _ = try eventually("the kill") { rig.layer.fired }
+            try rig.layer.clear()
+            if order.victim != 0 { try rig.restart() }
+            _ = try run.wait()
+            try rig.verify("killed at \(order.at) while the agent waited for work")
+        }
+        rig.agent.stop(SIGKILL)
+        try rig.conclude("a waiting agent")
     }
 
     @Test func `a run that was cut off is not sent again`() throws {
-        let joined = try joined()
-        try start(joined, until: Self.moments[3])
-        joined.agent.stop(SIGKILL)
-        try settle(joined)
-        try joined.agent.run()
-        let run = try joined.backup()
-        // About 100 MB in all, of which a half had come.
-        #expect(run["bytes_sent"]?.int ?? .max < 60_000_000, "\(run.text())")
-    }
-
-    @Test func `an older snapshot is unharmed by a run that was killed`() throws {
-        let joined = try joined()
-        let older = try #require(try joined.backup()["snapshot"]?.string)
-        let library = try TreeListing(joined.sample.uploadLocation + "/upload")
-        try joined.sample.addPhotos(20, seed: 99)
-        try start(joined, until: Self.moments[1])
-        joined.installation.stop(SIGKILL)
-        joined.agent.stop(SIGKILL)
-        let target = joined.installation.folder + "/restored"
-        let restored = try joined.installation.coordinator(
-            "restore",
-            "lisbon",
-            "--snapshot",
-            older,
-            "--to",
-            target,
-            "--include",
-            "immich/upload"
+        let rig = try FaultRig()
+        try rig.change(photos: 100, size: 700_000)
+        var order = FaultLayer.Order(.agent, [.send], .kill)
+        try rig.layer.set(.init(.agent, [.send]))
+        let first = try rig.start()
+        // About 70 MB leave in pieces of a quarter of a megabyte.
+        _ = try eventually("a half was sent") { rig.layer.count > 120 ? true : nil }
+        order.at = rig.layer.count + 1
+        try rig.layer.set(
+            {
+                order.at = 1
+                return order
+            }()
         )
-        #expect(restored.status == 0, "\(restored)")
-        #expect(try library.differences(to: TreeListing(target + "/immich/upload")) == [])
+        #expect(try first.wait() == .signal(SIGKILL))
+        try rig.layer.clear()
+        let interrupted = try rig.settled()
+        #expect(interrupted["run"]?["state"]?.string == "interrupted", "\(interrupted.text())")
+        let before = interrupted["run"]?["bytes_sent"]?.int ?? 0
+        try rig.backup()
+        let after = try rig.settled()["run"]?["bytes_sent"]?.int ?? .max
+        print("cut off after \(before) bytes, then \(after) were sent")
+        #expect(after < 75_000_000 - before + 8_000_000)
     }
 }

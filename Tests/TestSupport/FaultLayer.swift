@@ -39,6 +39,8 @@ package final class FaultLayer {
         case stop
         /// With an errno; a commit loses its connection instead.
         case fail(Int32)
+        /// The order's `victim` is killed, and nobody else.
+        case killOther
     }
 
     /// What is to happen at which step.
@@ -113,6 +115,7 @@ package final class FaultLayer {
             case .kill: (1, 0)
             case .stop: (2, 0)
             case .fail(let code): (3, code)
+            case .killOther: (4, 0)
             }
         let flags: UInt32 = (order.after ? 1 : 0) | (order.allLater ? 2 : 0) | (order.short ? 4 : 0)
         // Counting stops while the rest is exchanged.

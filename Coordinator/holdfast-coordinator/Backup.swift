@@ -53,12 +53,19 @@ private func watch(
     var progress = RateMeter()
     let start = Time.monotonic()
     try catalogue.connection.listen(Catalogue.Channel.runs)
+    var looked = start
     while true {
+        // A session that was killed can't say that its run is over.
+        if Time.monotonic() - looked > 2_000_000_000 {
+            looked = Time.monotonic()
+            _ = try? catalogue.endAbandonedRuns()
+        }
         let found: RunRow?
         do { found = try catalogue.run(queued.id) } catch let error as PostgresError {
             // A catalogue that was restarted knows how the run went on.
             guard case .connectionLost = error else { throw error }
             catalogue = try server.open()
+            try catalogue.connection.listen(Catalogue.Channel.runs)
             continue
         }
         guard let run = found else {
@@ -82,7 +89,8 @@ private func watch(
             let contact = host.lastContact.map { "last contact \(ago($0))" } ?? "it was never in contact"
             line.show("waiting for the agent of \(host.name) (\(contact)); Ctrl-C cancels")
         }
-        _ = try catalogue.connection.notifications(timeout: 0.2)
+        // A connection that was lost shows at the next look.
+        _ = try? catalogue.connection.notifications(timeout: 0.2)
     }
 }
 

@@ -69,30 +69,36 @@ let package = Package(
         module("Shared/Arguments", ["Posix", "JSON"]),
         module("Shared/Configuration", ["Posix", "CLibYAML"]),
         module("Shared/Immich"),
-        module("Shared/Wire"),
+        module("Shared/Digest", ["CLibCrypto"]),
+        module("Shared/Wire", ["Digest"]),
         module("Shared/SSH", ["Posix", "Wire", "CLibSSH"]),
-        module("Shared/Repository", ["Posix", "JSON", "CLibCrypto", "CZstd"]),
-        module("Shared/Restore", ["Posix", "Repository"]),
+        module("Shared/Repository", ["Posix", "JSON", "Digest", "CLibCrypto", "CZstd"]),
+        module("Shared/Restore", ["Posix", "JSON", "Arguments", "Digest", "Wire"]),
         module("Shared/Postgres", ["Posix", "CLibPQ"]),
 
-        // The agent: neither libpq, libcrypto nor a repository is linked into it.
+        // The agent: neither libpq nor libzstd nor a repository is linked into it.
         module("Agent/Capture", ["Posix", "JSON", "Immich", "Wire", "SSH"]),
         program(
             "Agent/holdfast-agent",
-            ["Capture", "Arguments", "Configuration", "Immich", "Posix", "JSON", "SSH", "Wire"]
+            ["Capture", "Restore", "Arguments", "Configuration", "Immich", "Posix", "JSON", "SSH", "Wire"]
         ),
 
         // The coordinator.
         module("Coordinator/Fleet", ["Configuration", "Wire"]),
         module("Coordinator/Catalogue", ["Posix", "Fleet", "Postgres"]),
+        module("Coordinator/Retrieval", ["Posix", "Digest", "Wire", "Repository", "Restore"]),
         module(
             "Coordinator/Sessions",
-            ["Posix", "JSON", "Immich", "Wire", "SSH", "Repository", "Postgres", "Catalogue", "Fleet"]
+            [
+                "Posix", "JSON", "Immich", "Wire", "SSH", "Repository", "Retrieval", "Restore", "Postgres",
+                "Catalogue", "Fleet",
+            ]
         ),
         program(
             "Coordinator/holdfast-coordinator",
             [
-                "Sessions", "Catalogue", "Fleet", "Restore", "Repository", "Postgres", "SSH", "Wire",
+                "Sessions", "Catalogue", "Fleet", "Restore", "Retrieval", "Repository", "Postgres", "SSH",
+                "Wire",
                 "Immich",
                 "Configuration", "Arguments", "JSON", "Posix",
             ]
@@ -115,12 +121,15 @@ let package = Package(
         tests("JSONTests", ["JSON", "TestSupport"]),
         tests("ArgumentsTests", ["Arguments", "TestSupport"]),
         tests("ConfigurationTests", ["Configuration", "Fleet", "Wire", "TestSupport"]),
-        tests("WireTests", ["Wire", "TestSupport"]),
+        tests("WireTests", ["Wire", "Digest", "TestSupport"]),
         tests("SSHTests", ["SSH", "Wire", "Posix", "TestSupport"]),
         .target(name: "CReadFaults", path: "Tests/CReadFaults"),
         tests(
             "RepositoryTests",
-            ["Repository", "Restore", "JSON", "Posix", "TestSupport", "CReadFaults"],
+            [
+                "Repository", "Restore", "Retrieval", "Digest", "Wire", "JSON", "Posix", "TestSupport",
+                "CReadFaults",
+            ],
             resources: [.copy("Vectors")]
         ),
         tests("CatalogueTests", ["Catalogue", "Fleet", "Postgres", "Posix", "TestSupport"]),

@@ -9,16 +9,7 @@ import Wire
 extension Program {
     /// Makes this machine's key known to the coordinator with the token, then writes both down.
     static func join(address: String, token: String, folder: String) throws -> ExitCode {
-        guard let address = Endpoint(address) else {
-            throw UsageError.invalid(what: "ADDRESS", value: address, reason: "not like nas.lan:2222")
-        }
-        guard let parsed = JoinToken(token), let hostKey = Fingerprint(bytes: parsed.fingerprint) else {
-            // A token is a secret as long as it was not used: it is not repeated here.
-            throw CommandFailure(
-                .usage,
-                "the token is not whole: paste the line of `holdfast-coordinator host add` once more, on one line"
-            )
-        }
+        let (address, hostKey) = try peer(address, token, for: .join)
         do {
             try Files.makeDirectories(folder, mode: 0o700)
             // A key that is in use stays until the new one is accepted.
@@ -54,5 +45,29 @@ extension Program {
             )
         }
         return .done
+    }
+
+    /// Who is dialled and the host key it must show, from the two words of a pasted line.
+    static func peer(_ address: String, _ token: String, for purpose: JoinToken.Purpose) throws
+        -> (Endpoint, Fingerprint)
+    {
+        guard let endpoint = Endpoint(address) else {
+            throw UsageError.invalid(what: "ADDRESS", value: address, reason: "not like nas.lan:2222")
+        }
+        let source = purpose == .join ? "host add NAME" : "restore HOST --remote"
+        // A token is a secret as long as it was not used: it is not repeated here.
+        guard let parsed = JoinToken(token), let hostKey = Fingerprint(bytes: parsed.fingerprint) else {
+            throw CommandFailure(
+                .usage,
+                "the token is not whole: paste the line of `holdfast-coordinator \(source)` once more, on one line"
+            )
+        }
+        guard parsed.purpose == purpose else {
+            throw CommandFailure(
+                .usage,
+                "this token is for `holdfast-agent \(parsed.purpose)`; `holdfast-coordinator \(source)` makes one for this"
+            )
+        }
+        return (endpoint, hostKey)
     }
 }

@@ -2,6 +2,7 @@ import Arguments
 import Configuration
 import Glibc
 import Posix
+import Restore
 import SSH
 
 /// The program's release, told to the coordinator.
@@ -14,6 +15,9 @@ private let usage = """
                                           prints the whole line
       holdfast-agent run                  waits for the coordinator's word and captures (what systemd starts)
       holdfast-agent backup               asks for a capture now and shows it
+      holdfast-agent restore ADDRESS TOKEN --to DIR [--json]
+                                          fetches a backup into a new or empty folder; `holdfast-coordinator restore HOST
+                                          --remote` prints the whole line, which also goes on with one that was cut
       holdfast-agent doctor [--json]      says what was found of Immich and the coordinator, and what to do about
                                           the rest
 
@@ -21,7 +25,8 @@ private let usage = """
       --help, --version
 
     Exit status: 0 done, 1 failed, 3 done but some files could not be read or kept changing, 11 the coordinator is busy with
-    this host, 20 coordinator unreachable, 21 the database dump failed, 64 usage, 78 configuration, 130 interrupted
+    this host, 20 coordinator unreachable, 21 the database dump failed, 23 no space,
+    25 damage found, 64 usage, 78 configuration, 130 interrupted
 
     """
 
@@ -45,6 +50,9 @@ enum Program {
         } catch let error as ConfigurationError {
             complain(error.description)
             return .configuration
+        } catch let error as RestoreError {
+            complain(error.description)
+            return RestoreOutput.code(error)
         } catch let error as SSHError {
             complain(error.description)
             if case .keyFile = error { return .configuration }
@@ -79,6 +87,14 @@ enum Program {
         case "backup":
             try reader.finish()
             return try backup(folder: folder)
+        case "restore":
+            let target = try reader.option("--to")
+            let asJSON = reader.flag("--json")
+            let address = try reader.required("ADDRESS")
+            let token = try reader.required("TOKEN")
+            try reader.finish()
+            guard let target else { throw UsageError.missingArgument("--to DIR") }
+            return try RestoreCommand(address, token, target: target, folder: folder, asJSON: asJSON).run()
         case "doctor":
             let asJSON = reader.flag("--json")
             try reader.finish()

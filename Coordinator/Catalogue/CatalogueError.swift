@@ -20,6 +20,11 @@ package enum CatalogueError: Error, CustomStringConvertible {
     case unknownToken
     case usedToken(host: String)
     case expiredToken(host: String)
+    /// No restore was granted with this token.
+    case unknownGrant
+    case expiredGrant(host: String)
+    /// Another key used the token first.
+    case grantTaken(host: String)
     /// The key belongs to another host.
     case keyTaken(host: String)
 
@@ -53,6 +58,14 @@ package enum CatalogueError: Error, CustomStringConvertible {
             "the token was used already: `host token \(host)` on the coordinator makes a new one"
         case .expiredToken(let host):
             "the token has expired: `host token \(host)` on the coordinator makes a new one"
+        case .unknownGrant:
+            "the token is unknown: check that the whole line was pasted, and that the host is still in the fleet"
+        case .expiredGrant(let host):
+            "the token has expired: `restore \(host) --remote` on the coordinator makes a new one, and the restore goes on "
+                + "where it was"
+        case .grantTaken(let host):
+            "the token is another machine's, or this one's under another key: `restore \(host) --remote` on the coordinator "
+                + "makes a new one"
         case .keyTaken(let host):
             "this key belongs to the host \(host) already: a machine that was copied needs a key of its own"
         case .runNotOurs(let run):

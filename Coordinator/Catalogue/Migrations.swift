@@ -142,5 +142,18 @@ enum Migrations {
         """
         ALTER TABLE runs ADD COLUMN failure text;
         """,
+        """
+        -- What a person granted with `restore --remote`: one machine may have one snapshot, or parts of it.
+        CREATE TABLE restore_grants (
+            sha256 bytea PRIMARY KEY,
+            host_id integer NOT NULL REFERENCES hosts,
+            snapshot text NOT NULL,
+            -- Paths, each with a zero byte behind it; none: everything.
+            includes bytea NOT NULL,
+            expires bigint NOT NULL,
+            -- The first key that used it; no other may.
+            fingerprint text
+        );
+        """,
     ]
 }

@@ -54,10 +54,20 @@ package final class AgentSession {
         }.detach()
         let stream = FrameStream(channel)
         let known = try server.use { try $0.host(keyFingerprint: key.fingerprint.text) }
-        guard let host = known else { return try join(stream, key, peer) }
+        let first = try stream.receive { try Greeting(type: $0, body: $1) }
+        if case .restore(let theirs, let token) = first {
+            let job = RestoreJob(fleet: fleet, server: server, stream: stream, stop: stop)
+            // From the grant on it is no stranger any more, and may take its time.
+            return try job.perform(version: theirs, token: token, key: key, peer: peer) { host in
+                tell("host \(host.id)")
+                greeted.set()
+            }
+        }
+        guard case .agent(let message) = first else { return }
+        guard let host = known else { return try join(message, stream, key, peer) }
         fingerprint = key.fingerprint.text
         tell("host \(host.id)")
-        try greet(stream, host)
+        try greet(message, stream, host)
         greeted.set()
         try server.use { try $0.noteContact(host: host.id) }
         try serve(stream, channel, host)
@@ -68,18 +78,20 @@ package final class AgentSession {
     // MARK: Greeting
 
     /// The one message that an unknown key may send.
-    private func join(_ stream: FrameStream, _ key: PublicKey, _ peer: String) throws {
+    private func join(_ message: AgentMessage, _ stream: FrameStream, _ key: PublicKey, _ peer: String) throws
+    {
         func refuse(_ reason: String) throws {
             Log.write(.warning, "refused a join from \(peer): \(reason)")
             try stream.send(.refused(message: reason))
             try stream.flush()
         }
-        let message = try stream.receive { try AgentMessage(type: $0, body: $1) }
         switch message {
         case .join(let theirs, _) where theirs != protocolVersion:
             try refuse("\(WireError.version(theirs: theirs, ours: protocolVersion))")
         case .join(_, let text):
-            guard let token = JoinToken(text) else { return try refuse("this is no join token") }
+            guard let token = JoinToken(text), token.purpose == .join else {
+                return try refuse("this is no join token")
+            }
             do {
                 let (host, keys) = try server.use { catalogue in
                     let host = try catalogue.join(
@@ -103,8 +115,7 @@ package final class AgentSession {
         }
     }
 
-    private func greet(_ stream: FrameStream, _ host: HostRow) throws {
-        let message = try stream.receive { try AgentMessage(type: $0, body: $1) }
+    private func greet(_ message: AgentMessage, _ stream: FrameStream, _ host: HostRow) throws {
         guard case .hello(let theirs, _) = message else {
             throw WireError.unexpected(type: message.type, state: "hello is due")
         }
@@ -210,6 +221,23 @@ package final class AgentSession {
             program: program,
             uninvited: uninvited
         )
+    }
+}
+
+/// The first frame of a connection.
+private enum Greeting {
+    case agent(AgentMessage)
+    case restore(version: UInt16, token: String)
+
+    init(type: UInt8, body: UnsafeRawBufferPointer) throws(WireError) {
+        guard type == RestoreRequest.restoreType else {
+            self = .agent(try AgentMessage(type: type, body: body))
+            return
+        }
+        guard case .restore(let version, let token) = try RestoreRequest(type: type, body: body) else {
+            throw .unexpected(type: type, state: "the greeting is due")
+        }
+        self = .restore(version: version, token: token)
     }
 }
 

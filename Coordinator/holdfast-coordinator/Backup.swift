@@ -163,19 +163,3 @@ func runJSON(_ run: RunRow, _ problems: [RunProblem] = []) -> JSON {
         ("snapshot", JSON(run.snapshot)),
     ])
 }
-
-/// Bytes per second over the last ten seconds.
-struct RateMeter {
-    private var samples: [(time: Int64, bytes: Int64)] = []
-
-    mutating func note(_ bytes: Int64) {
-        let now = Time.monotonic()
-        samples.append((now, bytes))
-        while let first = samples.first, now - first.time > 10_000_000_000 { samples.removeFirst() }
-    }
-
-    var perSecond: Int64 {
-        guard let first = samples.first, let last = samples.last, last.time > first.time else { return 0 }
-        return Int64(Double(last.bytes - first.bytes) / (Double(last.time - first.time) / 1e9))
-    }
-}

@@ -63,12 +63,8 @@ private func printJoinLine(
 ) throws -> ExitCode {
     let hour: Int64 = 3600 * 1_000_000_000
     let secret = try catalogue.makeToken(for: host, lifetime: hour)
-    let key = try KeyPair.load(fleet.folder.hostKey).publicKey
-    guard let token = JoinToken(secret: secret, fingerprint: key.fingerprint.bytes) else {
-        throw CommandFailure(.failed, "the host key \(fleet.folder.hostKey) has no fingerprint of 32 bytes")
-    }
-    let address =
-        fleet.address?.description ?? "\(Host.name):\(fleet.listen.first?.port ?? Endpoint.defaultPort)"
+    let token = try fleet.token(.join, secret: secret)
+    let address = fleet.dialled
     let line = "holdfast-agent join \(address) \(token.text)"
     if settings.json {
         printJSON([
@@ -80,6 +76,22 @@ private func printJoinLine(
     }
     put("Type this on \(host.name) as root, within the hour; it works once:\n\n    \(line)\n\n")
     return .done
+}
+
+extension FleetConfiguration {
+    /// What agents dial.
+    var dialled: String {
+        address?.description ?? "\(Host.name):\(listen.first?.port ?? Endpoint.defaultPort)"
+    }
+
+    /// A token that also carries the fingerprint of this coordinator's host key.
+    func token(_ purpose: JoinToken.Purpose, secret: [UInt8]) throws -> JoinToken {
+        let key = try KeyPair.load(folder.hostKey).publicKey
+        guard let token = JoinToken(purpose, secret: secret, fingerprint: key.fingerprint.bytes) else {
+            throw CommandFailure(.failed, "the host key \(folder.hostKey) has no fingerprint of 32 bytes")
+        }
+        return token
+    }
 }
 
 /// `host list`.

@@ -61,8 +61,8 @@ private let commands = [
     ),
     Command(
         words: ["restore"],
-        synopsis: "HOST [--snapshot ID] --to DIR [--include PATH]…",
-        summary: "write a snapshot into an empty folder and verify it",
+        synopsis: "HOST [--snapshot ID] --to DIR|--remote [--include PATH]…",
+        summary: "write a snapshot into a folder here, or let another machine fetch it, and verify it",
         run: restore
     ),
     Command(
@@ -105,7 +105,8 @@ private var usage: String {
 
         --config FILE  the inventory (default /etc/holdfast/fleet.yaml); --json prints for programs
         exit status: 0 done, 1 failed, 3 done but incomplete, 10 no repository, 11 locked, 12 wrong password,
-        20 unreachable, 21 dump failed, 22 no catalogue, 23 no space, 25 damage found, 64 usage, 78 configuration
+        20 unreachable, 21 dump failed, 22 no catalogue, 23 no space, 25 damage found, 64 usage, 78 configuration,
+        130 interrupted
 
         """
 }

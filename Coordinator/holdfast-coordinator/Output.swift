@@ -49,8 +49,7 @@ private func judge(_ error: any Error) -> (ExitCode, String?) {
         default: return (.failed, nil)
         }
     case let error as RestoreError:
-        if case .notEnoughSpace = error { return (.noSpace, nil) }
-        return (.failed, nil)
+        return (RestoreOutput.code(error), nil)
     case let error as CatalogueError:
         switch error {
         case .locked: return (.locked, nil)

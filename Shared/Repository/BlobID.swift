@@ -68,6 +68,13 @@ package struct BlobID: Hashable, Comparable, Sendable {
     /// A well mixed word, for tables of our own.
     var word: UInt64 { a ^ d }
 
+    /// Writes the 32 bytes to the start of `room`.
+    func copy(to room: UnsafeMutableRawBufferPointer) {
+        for (index, word) in [a, b, c, d].enumerated() {
+            room.storeBytes(of: word.bigEndian, toByteOffset: 8 * index, as: UInt64.self)
+        }
+    }
+
     package var bytes: [UInt8] {
         var result: [UInt8] = []
         result.reserveCapacity(Self.byteCount)

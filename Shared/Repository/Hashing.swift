@@ -1,57 +1,43 @@
 import CLibCrypto
+package import Digest
 
-/// SHA-256 over parts, with a context that is used again for every hash. For one thread at a time.
+/// SHA-256 over parts as ids of blobs. For one thread at a time.
 package final class SHA256Hasher {
-    private let context: OpaquePointer
-    private let algorithm: OpaquePointer
+    private let context: SHA256Context
 
     package init() throws(RepositoryError) {
-        guard let context = EVP_MD_CTX_new() else { throw .library("EVP_MD_CTX_new") }
-        guard let algorithm = EVP_MD_fetch(nil, "SHA256", nil) else {
-            EVP_MD_CTX_free(context)
-            throw .library("EVP_MD_fetch SHA256")
-        }
-        self.context = context
-        self.algorithm = algorithm
-        try reset()
-    }
-    deinit {
-        EVP_MD_CTX_free(context)
-        EVP_MD_free(algorithm)
+        do { context = try SHA256Context() } catch { throw .library(error.call) }
     }
 
     package func reset() throws(RepositoryError) {
-        if EVP_DigestInit_ex(context, algorithm, nil) != 1 { throw .library("EVP_DigestInit_ex") }
+        do { try context.reset() } catch { throw .library(error.call) }
     }
 
     package func update(_ bytes: UnsafeRawBufferPointer) throws(RepositoryError) {
-        if EVP_DigestUpdate(context, bytes.baseAddress, bytes.count) != 1 {
-            throw .library("EVP_DigestUpdate")
-        }
+        do { try context.update(bytes) } catch { throw .library(error.call) }
     }
 
     /// The hash of all since the last `reset`; starts over.
     package func finish() throws(RepositoryError) -> BlobID {
-        var failed = false
-        let id = withUnsafeTemporaryAllocation(byteCount: BlobID.byteCount, alignment: 8) { out in
-            failed =
-                EVP_DigestFinal_ex(
-                    context,
-                    out.baseAddress.map { $0.assumingMemoryBound(to: UInt8.self) },
-                    nil
-                ) != 1
-            if failed { out.initializeMemory(as: UInt8.self, repeating: 0) }
-            return BlobID(raw: UnsafeRawBufferPointer(out))
-        }
-        if failed { throw .library("EVP_DigestFinal_ex") }
-        try reset()
-        return id
+        do { return BlobID(try context.finish()) } catch { throw .library(error.call) }
     }
 
     package func hash(_ bytes: UnsafeRawBufferPointer) throws(RepositoryError) -> BlobID {
         try reset()
         try update(bytes)
         return try finish()
+    }
+}
+
+extension BlobID {
+    init(_ digest: SHA256Digest) { self = withUnsafeBytes(of: digest) { BlobID(raw: $0) } }
+
+    /// The same 32 bytes.
+    package var digest: SHA256Digest {
+        withUnsafeTemporaryAllocation(byteCount: Self.byteCount, alignment: 8) { room in
+            copy(to: room)
+            return SHA256Digest(raw: UnsafeRawBufferPointer(room))
+        }
     }
 }
 

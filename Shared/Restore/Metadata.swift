@@ -1,21 +1,24 @@
 import Glibc
 import Posix
-import Repository
+import Wire
 
 /// Owner, mode, extended attributes and time of an entry.
 struct Metadata: Sendable {
     let uid: UInt32
     let gid: UInt32
     let permissions: UInt32
-    let mtime: ZonedTime
-    let attributes: [Node.Attribute]
+    /// Seconds since 1970-01-01T00:00:00Z, and nanoseconds counted forward from them.
+    let mtime: (seconds: Int64, nanosecond: Int)
+    let attributes: [Entry.Attribute]
 
-    init(_ node: Node) {
-        uid = node.uid
-        gid = node.gid
-        permissions = node.permissions
-        mtime = node.mtime
-        attributes = node.attributes
+    init(_ entry: Entry) {
+        uid = entry.uid
+        gid = entry.gid
+        permissions = entry.permissions
+        let second: Int64 = 1_000_000_000
+        let nanosecond = (entry.mtime % second + second) % second
+        mtime = ((entry.mtime &- nanosecond) / second, Int(nanosecond))
+        attributes = entry.attributes
     }
 
     /// What could not be set for want of rights or of a file system that knows it.
@@ -39,14 +42,14 @@ struct Metadata: Sendable {
             permissions &= ~Self.setIDBits
         }
         try file.setPermissions(permissions)
-        for attribute in attributes where !attribute.name.contains(0) {
+        for attribute in attributes {
             do throws(SystemCallError) {
                 try file.setAttribute(attribute.name, value: attribute.value)
             } catch {
                 missed.attributes = "\(escaped(attribute.name)): \(error.reason)"
             }
         }
-        try file.setTime(seconds: mtime.seconds, nanosecond: Int(mtime.nanosecond))
+        try file.setTime(seconds: mtime.seconds, nanosecond: mtime.nanosecond)
         return missed
     }
 
@@ -70,7 +73,7 @@ struct Metadata: Sendable {
             let bits = missed.owner == nil ? permissions : permissions & ~Self.setIDBits
             try setPermissions(bits, of: name, in: folder)
         }
-        for attribute in attributes where !attribute.name.contains(0) {
+        for attribute in attributes {
             do throws(SystemCallError) {
                 try Files.setAttribute(at: folder, name, attribute: attribute.name, value: attribute.value)
             } catch {
@@ -81,7 +84,7 @@ struct Metadata: Sendable {
             at: folder,
             name,
             seconds: mtime.seconds,
-            nanosecond: Int(mtime.nanosecond)
+            nanosecond: mtime.nanosecond
         )
         return missed
     }

@@ -1,47 +1,6 @@
+package import Digest
+package import JSON
 import Posix
-package import Repository
-
-/// Why a restore did not start or did not go on.
-package enum RestoreError: Error, Equatable, CustomStringConvertible {
-    /// The target holds something already; `found` is one of the names in it.
-    case targetNotEmpty(path: String, found: [UInt8])
-    case targetNotAFolder(path: String)
-    /// Bytes.
-    case notEnoughSpace(path: String, needed: UInt64, free: UInt64)
-    /// Nothing in the snapshot has these paths.
-    case notInSnapshot([[UInt8]])
-    /// The target does not take more.
-    case targetFailed(path: String, reason: String)
-    /// Not even the snapshot's root folder can be read.
-    case nothingReadable(reason: String)
-
-    package var description: String {
-        switch self {
-        case .targetNotEmpty(let path, let found):
-            "\(path) is not empty (it holds \(escaped(found))); restore into a new or empty folder"
-        case .targetNotAFolder(let path): "\(path) is no folder; name a new or an empty one"
-        case .notEnoughSpace(let path, let needed, let free):
-            "not enough space for the restore: it needs \(amount(needed)), \(path) has \(amount(free)) free; "
-                + "choose another target or restore less with --include"
-        case .notInSnapshot(let paths):
-            "the snapshot holds nothing at " + paths.map(escaped).joined(separator: ", nor at ")
-        case .targetFailed(let path, let reason):
-            "the restore stopped because \(path) takes no more: \(reason); what is there is not complete"
-        case .nothingReadable(let reason): "the snapshot's root folder cannot be read: \(reason)"
-        }
-    }
-
-    private func amount(_ bytes: UInt64) -> String {
-        let units = ["bytes", "KiB", "MiB", "GiB", "TiB"]
-        var value = Double(bytes)
-        var unit = 0
-        while value >= 1024, unit < units.count - 1 {
-            value /= 1024
-            unit += 1
-        }
-        return unit == 0 ? "\(bytes) bytes" : "\((value * 10).rounded() / 10) \(units[unit])"
-    }
-}
 
 /// One entry of the snapshot that is not in the target as it should be.
 package struct RestoreProblem: Sendable, CustomStringConvertible {
@@ -50,7 +9,7 @@ package struct RestoreProblem: Sendable, CustomStringConvertible {
         /// Bytes from the start of the file; its end is not known when the index does not list the blob.
         package let offset: UInt64
         package let length: UInt64?
-        package let blob: BlobID
+        package let blob: SHA256Digest
         /// Names the packs.
         package let reason: String
     }
@@ -59,13 +18,9 @@ package struct RestoreProblem: Sendable, CustomStringConvertible {
         /// What could be read is under the name `keptAs` beside the place (zeros where parts are missing), or
         /// nowhere.
         case damaged([DamagedPart], keptAs: [UInt8]?)
-        /// Nothing below this directory is restored, or not all of it.
-        case directory(TreeProblem)
-        /// The snapshot asks for something that must not be done.
-        case refused(String)
+        /// The snapshot itself has something wrong there; the sentence comes from the side that reads it.
+        case inSnapshot(String)
         case failed(String)
-        /// Its content was restored and verified, but the tree announced this other size (bytes).
-        case size(announced: UInt64, actual: UInt64)
     }
 
     /// In the snapshot, without a leading `/`.
@@ -82,17 +37,14 @@ package struct RestoreProblem: Sendable, CustomStringConvertible {
             }
             let kept = keptAs.map { "what is left of it is in \(escaped($0))" } ?? "nothing of it was kept"
             return "\(name) is damaged: \(list.joined(separator: "; ")); \(kept)"
-        case .directory(let problem): return "\(name): \(problem)"
-        case .refused(let reason): return "\(name) was refused: \(reason)"
+        case .inSnapshot(let message): return "\(name): \(message)"
         case .failed(let reason): return "\(name) could not be restored: \(reason)"
-        case .size(let announced, let actual):
-            return "\(name) has \(actual) bytes, but its directory says \(announced)"
         }
     }
 }
 
 /// Something that the target or this user cannot hold, counted because it concerns many entries alike.
-package struct RestoreLimit: Equatable, Sendable {
+package struct RestoreLimitation: Equatable, Sendable {
     /// Entries concerned.
     package var count = 0
     /// The first of them and why.
@@ -106,7 +58,10 @@ package struct RestoreLimit: Equatable, Sendable {
 
 /// What a restore did.
 package struct RestoreReport: Sendable {
+    /// Whole ones, those of `filesKept` among them.
     package var files = 0
+    /// Files that an earlier try had brought there: verified and not written again.
+    package var filesKept = 0
     package var directories = 0
     /// Symbolic links.
     package var links = 0
@@ -114,17 +69,56 @@ package struct RestoreReport: Sendable {
     package var hardLinks = 0
     /// Fifos and devices.
     package var specials = 0
-    /// Of file content, written and read back.
+    /// Of file content, read back from the target and right; `bytesKept` were not written by this restore.
     package var bytes: UInt64 = 0
-    package var problems: [RestoreProblem] = []
+    package var bytesKept: UInt64 = 0
+    /// The first of them; more than `problemsListed` are only counted.
+    package private(set) var problems: [RestoreProblem] = []
+    package private(set) var problemCount = 0
     /// Owners that could not be set; such entries have lost set-id bits too.
-    package var owners = RestoreLimit()
-    package var attributes = RestoreLimit()
+    package var owners = RestoreLimitation()
+    package var attributes = RestoreLimitation()
     /// Of one of these none can be restored.
-    package var sockets = RestoreLimit()
+    package var sockets = RestoreLimitation()
+
+    static let problemsListed = 10_000
+
+    mutating func add(_ problem: RestoreProblem) {
+        problemCount += 1
+        if problems.count < Self.problemsListed { problems.append(problem) }
+    }
 
     /// Everything that was asked for is there, byte for byte.
-    package var isWhole: Bool { problems.isEmpty }
+    package var isWhole: Bool { problemCount == 0 }
+
+    /// What could not be kept, in sentences for people.
+    package var limitations: [String] {
+        [
+            (owners, "owners could not be set (run the restore as root for that)"),
+            (attributes, "extended attributes could not be set"),
+            (sockets, "sockets were left out"),
+        ].compactMap { limit, what in
+            limit.count == 0 ? nil : "\(limit.count) \(what), as of \(limit.example)"
+        }
+    }
+
+    /// The figures and problems for `--json`.
+    package var fields: [(String, JSON)] {
+        [
+            ("files", JSON(files)), ("files_kept", JSON(filesKept)), ("directories", JSON(directories)),
+            ("links", JSON(links)), ("hard_links", JSON(hardLinks)), ("bytes", JSON(bytes)),
+            ("bytes_kept", JSON(bytesKept)), ("whole", JSON(isWhole)), ("limits", JSON(limitations)),
+            ("problem_count", JSON(problemCount)),
+            (
+                "problems",
+                .array(
+                    problems.map {
+                        JSON([("path", JSON(escaped($0.path))), ("message", JSON("\($0)"))])
+                    }
+                )
+            ),
+        ]
+    }
 }
 
 /// How far a restore is.

@@ -1,6 +1,7 @@
+import Glibc
 import Posix
-import Repository
 import Synchronization
+import Wire
 
 /// What the threads of a restore tell each other and the caller.
 final class RestoreState: Sendable {
@@ -9,8 +10,6 @@ final class RestoreState: Sendable {
         var progress: RestoreProgress
         var told: Int64 = 0
         var failure: String?
-        /// First names of files with several that are not there whole.
-        var brokenLinks = Set<LinkKey>()
     }
 
     private let values: Mutex<Values>
@@ -18,12 +17,12 @@ final class RestoreState: Sendable {
     /// Nanoseconds between two calls of `callback`.
     private static let interval: Int64 = 200_000_000
 
-    init(_ plan: RestorePlan, _ callback: @escaping @Sendable (RestoreProgress) -> Void) {
+    init(_ what: Restoring, _ callback: @escaping @Sendable (RestoreProgress) -> Void) {
         let progress = RestoreProgress(
             files: 0,
             bytes: 0,
-            totalFiles: plan.files,
-            totalBytes: plan.bytes,
+            totalFiles: Int(clamping: what.files),
+            totalBytes: what.bytes,
             problems: 0
         )
         values = Mutex(Values(progress: progress))
@@ -31,46 +30,44 @@ final class RestoreState: Sendable {
     }
 
     var report: RestoreReport { values.withLock { $0.report } }
+    /// Why the target takes no more.
     var failure: String? { values.withLock { $0.failure } }
 
     func fail(_ reason: String) { values.withLock { $0.failure = $0.failure ?? reason } }
 
+    /// Ends the whole restore when `error` is one that every further file would meet too; false for others.
+    func failsAll(_ error: SystemCallError) -> Bool {
+        guard RestoreState.concernsAll(error.code) else { return false }
+        fail(error.description)
+        return true
+    }
+
+    private static func concernsAll(_ code: Int32) -> Bool {
+        [ENOSPC, EDQUOT, EROFS, EIO, EMFILE, ENFILE, ENOMEM].contains(code)
+    }
+
     func change(_ body: (inout RestoreReport) -> Void) { values.withLock { body(&$0.report) } }
 
     func problem(_ path: [UInt8], _ kind: RestoreProblem.Kind) {
-        change { $0.problems.append(RestoreProblem(path: path, kind: kind)) }
+        change { $0.add(RestoreProblem(path: path, kind: kind)) }
     }
 
-    func missed(_ missed: Metadata.Missed, _ path: [UInt8]) {
+    func missed(_ missed: Metadata.Missed, _ path: @autoclosure () -> [UInt8]) {
         guard missed.owner != nil || missed.attributes != nil else { return }
+        let path = path()
         change { report in
             if let reason = missed.owner { report.owners.add(path, reason) }
             if let reason = missed.attributes { report.attributes.add(path, reason) }
         }
     }
 
-    func isBroken(_ key: LinkKey) -> Bool { values.withLock { $0.brokenLinks.contains(key) } }
-
-    func finished(_ job: FileJob, _ outcome: FileRestorer.Outcome) {
-        values.withLock { values in
-            var kind: RestoreProblem.Kind?
-            switch outcome {
-            case .whole(let bytes):
-                values.report.files += 1
-                values.report.bytes += bytes
-            case .otherSize(let bytes):
-                values.report.files += 1
-                values.report.bytes += bytes
-                kind = .size(announced: job.node.size, actual: bytes)
-            case .damaged(let parts, let keptAs):
-                kind = .damaged(parts, keptAs: keptAs.map { job.path.dropLast(job.node.name.count) + $0 })
-            case .failed(let reason): kind = .failed(reason)
-            }
-            if let kind { values.report.problems.append(RestoreProblem(path: job.path, kind: kind)) }
-            switch outcome {
-            case .whole, .otherSize: break
-            case .damaged, .failed: if let key = LinkKey(job.node) { values.brokenLinks.insert(key) }
-            }
+    /// Counts a file that is whole.
+    func whole(bytes: UInt64, kept: UInt64, wasThere: Bool) {
+        change { report in
+            report.files += 1
+            report.bytes += bytes
+            report.bytesKept += kept
+            if wasThere { report.filesKept += 1 }
         }
         advance(files: 1, bytes: 0)
     }
@@ -82,17 +79,20 @@ final class RestoreState: Sendable {
             let now = Time.monotonic()
             guard now - values.told >= Self.interval else { return nil }
             values.told = now
-            values.progress.problems = values.report.problems.count
+            values.progress.problems = values.report.problemCount
             return values.progress
         }
         if let due { callback(due) }
     }
 
+    /// Takes back what was counted of a file that is not right.
+    func retreat(bytes: UInt64) { values.withLock { $0.progress.bytes -= min($0.progress.bytes, bytes) } }
+
     /// The last word.
     func tellEnd() {
         callback(
             values.withLock { values in
-                values.progress.problems = values.report.problems.count
+                values.progress.problems = values.report.problemCount
                 return values.progress
             }
         )

@@ -8,6 +8,9 @@ package struct ByteWriter {
         withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
     }
 
+    /// The bytes alone.
+    package mutating func raw(_ value: some Collection<UInt8>) { bytes.append(contentsOf: value) }
+
     /// A 2-byte length and the bytes; more than 65,535 are cut there.
     package mutating func short(_ value: some Collection<UInt8>) {
         let kept = value.prefix(Int(UInt16.max))

@@ -35,18 +35,17 @@ package final class FrameStream {
     }
 
     package func send(_ message: AgentMessage) throws {
-        writer.removeAll()
-        message.encode(to: &writer)
-        try sendBody(type: message.type)
+        try send(type: message.type) { message.encode(to: &$0) }
     }
 
     package func send(_ message: CoordinatorMessage) throws {
-        writer.removeAll()
-        message.encode(to: &writer)
-        try sendBody(type: message.type)
+        try send(type: message.type) { message.encode(to: &$0) }
     }
 
-    private func sendBody(type: UInt8) throws {
+    /// Sends a frame whose body is what `encode` writes.
+    func send(type: UInt8, encode: (inout ByteWriter) -> Void) throws {
+        writer.removeAll()
+        encode(&writer)
         try writer.bytes.withUnsafeBytes { try send(type: type, body: $0) }
     }
 

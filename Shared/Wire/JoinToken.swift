@@ -1,9 +1,16 @@
-/// What `holdfast-agent join ADDRESS TOKEN` is given: `hf1.` and base64url (RFC 4648 §5, no padding) of 16 random bytes,
-/// the SHA-256 of the coordinator's public host key blob, and the CRC-32 of the two, little-endian.
+/// What `holdfast-agent join ADDRESS TOKEN` and `restore ADDRESS TOKEN` are given: `hf1.` or `hfr1.` and base64url
+/// (RFC 4648 §5, no padding) of 16 random bytes, the SHA-256 of the coordinator's public host key blob, and the CRC-32 of
+/// the two, little-endian.
 ///
 /// The checksum tells a token that was cut or mistyped from one that is refused.
 package struct JoinToken: Equatable, Sendable {
-    package static let prefix = "hf1."
+    /// What it is good for.
+    package enum Purpose: String, Sendable, CaseIterable {
+        case join = "hf1."
+        case restore = "hfr1."
+    }
+
+    package let purpose: Purpose
     package static let secretBytes = 16
     package static let fingerprintBytes = 32
 
@@ -13,8 +20,9 @@ package struct JoinToken: Equatable, Sendable {
     package let fingerprint: [UInt8]
 
     /// Nil unless there are 16 and 32 bytes.
-    package init?(secret: [UInt8], fingerprint: [UInt8]) {
+    package init?(_ purpose: Purpose = .join, secret: [UInt8], fingerprint: [UInt8]) {
         guard secret.count == Self.secretBytes, fingerprint.count == Self.fingerprintBytes else { return nil }
+        self.purpose = purpose
         self.secret = secret
         self.fingerprint = fingerprint
     }
@@ -23,18 +31,20 @@ package struct JoinToken: Equatable, Sendable {
         var bytes = secret + fingerprint
         let sum = crc32(bytes)
         withUnsafeBytes(of: sum.littleEndian) { bytes.append(contentsOf: $0) }
-        return Self.prefix + base64URL(bytes)
+        return purpose.rawValue + base64URL(bytes)
     }
 
     /// Reads a token; nil for anything that is none, or was cut or mistyped.
     package init?(_ text: String) {
-        guard text.utf8.count < 200, text.hasPrefix(Self.prefix),
-            let bytes = bytes(base64URL: text.dropFirst(Self.prefix.count)),
+        guard text.utf8.count < 200,
+            let purpose = Purpose.allCases.first(where: { text.hasPrefix($0.rawValue) }),
+            let bytes = bytes(base64URL: text.dropFirst(purpose.rawValue.count)),
             bytes.count == Self.secretBytes + Self.fingerprintBytes + 4
         else { return nil }
         let sum = crc32(Array(bytes.dropLast(4)))
         guard withUnsafeBytes(of: sum.littleEndian, { bytes.suffix(4).elementsEqual($0) }) else { return nil }
         self.init(
+            purpose,
             secret: Array(bytes.prefix(Self.secretBytes)),
             fingerprint: Array(bytes[Self.secretBytes..<Self.secretBytes + Self.fingerprintBytes])
         )

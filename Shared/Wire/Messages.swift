@@ -212,6 +212,24 @@ package struct Wanted: Equatable, Sendable {
         self.index = index
         self.offset = offset
     }
+
+    static func encode(_ files: [Wanted], to writer: inout ByteWriter) {
+        writer.number(UInt32(files.count))
+        for file in files {
+            writer.number(file.index)
+            writer.number(file.offset)
+        }
+    }
+
+    /// - Parameter bytes: Of the whole body.
+    static func read(_ reader: inout ByteReader, bytes: Int) throws(WireError) -> [Wanted] {
+        let count = Int(try reader.number(UInt32.self))
+        guard count <= bytes / 12 else { throw .malformed("more files than the body can hold") }
+        var files: [Wanted] = []
+        files.reserveCapacity(count)
+        for _ in 0..<count { files.append(Wanted(index: try reader.number(), offset: try reader.number())) }
+        return files
+    }
 }
 
 /// A frame from the coordinator.
@@ -248,12 +266,7 @@ package enum CoordinatorMessage: Equatable, Sendable {
             writer.text(run)
             writer.number(scope.rawValue)
             writer.number(UInt8(count ? 1 : 0))
-        case .want(let files):
-            writer.number(UInt32(files.count))
-            for file in files {
-                writer.number(file.index)
-                writer.number(file.offset)
-            }
+        case .want(let files): Wanted.encode(files, to: &writer)
         case .committed(let snapshot): writer.text(snapshot)
         case .busy(let message), .abort(let message), .refused(let message): writer.text(message)
         }
@@ -271,15 +284,7 @@ package enum CoordinatorMessage: Equatable, Sendable {
             guard count <= 1 else { throw .malformed("a flag that is neither 0 nor 1") }
             self = .capture(run: run, scope: scope, count: count == 1)
         case 68: self = .busy(message: try reader.text())
-        case 69:
-            let count = Int(try reader.number(UInt32.self))
-            guard count <= body.count / 12 else { throw .malformed("more files than the body can hold") }
-            var files: [Wanted] = []
-            files.reserveCapacity(count)
-            for _ in 0..<count {
-                files.append(Wanted(index: try reader.number(), offset: try reader.number()))
-            }
-            self = .want(files)
+        case 69: self = .want(try Wanted.read(&reader, bytes: body.count))
         case 70: self = .committed(snapshot: try reader.text())
         case 71: self = .abort(message: try reader.text())
         case 72: self = .refused(message: try reader.text())

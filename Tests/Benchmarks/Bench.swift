@@ -95,15 +95,7 @@ struct Bench {
         let cost = try tool.backUp(photos)
         report.add("first, photos", tool.name, cost, bytes: photos.bytes, stored: tool.stored(photos))
         report.add("nothing changed, photos", tool.name, try tool.backUp(photos))
-        let target = "\(folder)/restored"
-        try? Files.removeTree(target)
-        try Files.makeDirectories(target)
-        for (part, cost) in try tool.restore(photos, to: target) {
-            let name = part.isEmpty ? tool.name : "\(tool.name): \(part)"
-            report.add("restore, photos", name, cost, bytes: photos.bytes)
-        }
-        try compare(photos, with: target, tool: tool.name)
-        try? Files.removeTree(target)
+        try restore(photos, by: tool, as: "restore, photos", into: &report)
 
         try tool.prepare(many)
         report.add(
@@ -114,6 +106,21 @@ struct Bench {
             stored: tool.stored(many)
         )
         report.add("nothing changed, small files", tool.name, try tool.backUp(many))
+        try restore(many, by: tool, as: "restore, small files", into: &report)
+    }
+
+    private func restore(_ library: Library, by tool: any Tool, as work: String, into report: inout Report)
+        throws
+    {
+        let target = "\(folder)/restored"
+        try? Files.removeTree(target)
+        try Files.makeDirectories(target)
+        defer { try? Files.removeTree(target) }
+        for (part, cost) in try tool.restore(library, to: target) {
+            let name = part.isEmpty ? tool.name : "\(tool.name): \(part)"
+            report.add(work, name, cost, bytes: library.bytes)
+        }
+        try compare(library, with: target, tool: tool.name)
     }
 
     /// A restore that lost something would be fast. Tools put the tree at different depths: the folder that has
@@ -124,12 +131,16 @@ struct Bench {
             throw CommandFailed(description: "\(tool) restored nothing into \(target)")
         }
         let found = Files.parent(Files.parent(String(marker)))
-        let result = try ChildProcess.run(["diff", "-r", "-q", "\(library.folder)/upload", "\(found)/upload"])
-        guard result.end == .exit(0) else {
-            throw CommandFailed(
-                description: "what \(tool) restored differs from its source: "
-                    + String(decoding: result.output.prefix(500), as: UTF8.self)
-            )
+        for part in ["upload", "thumbs"] {
+            let result = try ChildProcess.run([
+                "diff", "-r", "-q", "\(library.folder)/\(part)", "\(found)/\(part)",
+            ])
+            guard result.end == .exit(0) else {
+                throw CommandFailed(
+                    description: "what \(tool) restored differs from its source: "
+                        + String(decoding: result.output.prefix(500), as: UTF8.self)
+                )
+            }
         }
     }
 

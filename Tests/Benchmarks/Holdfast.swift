@@ -95,19 +95,28 @@ final class Holdfast: Tool {
         try onNAS(command("backup", host(library)), agent: agents[library.name])
     }
 
-    /// The coordinator restores on the NAS; the road back to the VM is then rsync's.
+    /// Fetched by the agent over SSH, which is what the others do too; and written on the NAS itself.
     func restore(_ library: Library, to folder: String) throws -> [(part: String, cost: Measurement)] {
         let place = "\(self.folder)/nas/restored"
         try? Files.removeTree(place)
         defer { try? Files.removeTree(place) }
-        let made = try onNAS(command("restore", host(library), "--to", place))
-        let road = try measure(
-            ["rsync", "-a", "-e", "ssh -F \(server.clientConfiguration)", "nas:\(place)/", "\(folder)/"],
+        let host = host(library)
+        let line = try run(command("restore", host, "--remote"))
+        guard
+            let words = line.split(separator: "\n").first(where: { $0.contains("holdfast-agent restore") })?
+                .split(separator: " "), words.count >= 4
+        else { throw CommandFailed(description: "restore --remote did not print its line: \(line)") }
+        let fetched = try measure(
+            [
+                "\(settings.programs)/holdfast-agent", "--config", "\(self.folder)/vm/\(host)", "restore",
+                String(words[2]), String(words[3]), "--to", folder,
+            ],
             on: .vm,
-            ends: Ends(nas: [server.pid]),
+            ends: Ends(nas: nasProcesses()),
             log: log
         )
-        return [("on the NAS", made), ("rsync -a to the VM", road)]
+        let made = try onNAS(command("restore", host, "--to", place))
+        return [("", fetched), ("on the NAS itself", made)]
     }
 
     func stored(_ library: Library) -> Int { bytes(below: "\(folder)/nas/repositories/\(host(library))") }

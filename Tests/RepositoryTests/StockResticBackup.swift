@@ -2,6 +2,7 @@ import Glibc
 import Posix
 import Repository
 import Restore
+import Retrieval
 import Testing
 import TestSupport
 
@@ -130,10 +131,17 @@ func restored(
     to target: String,
     include: [String] = []
 ) throws -> RestoreReport {
-    try Restorer(
+    try Restorer(sender(repository, snapshot, include: include)).run(to: target)
+}
+
+/// The side of a restore that has the snapshot.
+func sender(_ repository: Repository, _ snapshot: BlobID, include: [String] = []) throws -> SnapshotSender {
+    try SnapshotSender(
         repository,
-        try repository.loadIndex(damaged: { _ in }),
-        snapshot: try repository.snapshot(snapshot),
+        repository.loadIndex(damaged: { _ in }),
+        host: "lisbon",
+        id: snapshot.hex,
+        snapshot: repository.snapshot(snapshot),
         include: include.map { Array($0.utf8) }
-    ).run(to: target)
+    )
 }

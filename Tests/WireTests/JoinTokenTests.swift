@@ -14,6 +14,14 @@ struct JoinTokenTests {
         #expect(back == token)
     }
 
+    @Test func `a token for a restore is told from one to join with`() throws {
+        let token = try #require(JoinToken(.restore, secret: secret, fingerprint: fingerprint))
+        #expect(token.text.hasPrefix("hfr1."))
+        #expect(try #require(JoinToken(token.text)) == token)
+        let join = try #require(JoinToken(secret: secret, fingerprint: fingerprint))
+        #expect(join != token && join.purpose == .join)
+    }
+
     @Test func `a cut, changed or foreign token is told from a whole one`() throws {
         let text = try #require(JoinToken(secret: secret, fingerprint: fingerprint)).text
         #expect(JoinToken(String(text.dropLast())) == nil)

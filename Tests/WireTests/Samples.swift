@@ -1,3 +1,4 @@
+import Digest
 import Wire
 
 /// SplitMix64, so that a failure can be made again from its seed.
@@ -122,6 +123,62 @@ struct Seeded: RandomNumberGenerator {
             .committed(snapshot: text()), .abort(message: text()), .refused(message: text()),
         ]
     }
+
+    mutating func part() -> Part {
+        let hash = bytes(32...32).withUnsafeBytes { SHA256Digest(raw: $0) }
+        return Part(length: number(), hash: hash)
+    }
+
+    mutating func item() -> Item {
+        let entry = entry()
+        let parts = entry.kind == .file ? (0..<Int.random(in: 0...4, using: &self)).map { _ in part() } : []
+        return Item(entry: entry, parts: parts)
+    }
+
+    mutating func restoreRequests() -> [RestoreRequest] {
+        [
+            .restore(version: number(), token: text()),
+            .fetch(
+                (0..<Int.random(in: 0...9, using: &self)).map { _ in Wanted(index: number(), offset: number())
+                }
+            ),
+        ]
+    }
+
+    mutating func restoreReplies() -> [RestoreReply] {
+        var items = (0..<Int.random(in: 0...6, using: &self)).map { _ in item() }
+        if let last = items.last, last.entry.kind == .file { items[items.count - 1].partCount += 3 }
+        return [
+            .restoring(
+                Restoring(
+                    host: text(),
+                    snapshot: text(),
+                    time: number(),
+                    includes: (0..<Int.random(in: 0...3, using: &self)).map { _ in bytes(0...40) },
+                    files: number(),
+                    bytes: number(),
+                    space: number()
+                )
+            ),
+            .items(items, last: Bool.random(using: &self)),
+            .parts((0..<Int.random(in: 0...5, using: &self)).map { _ in part() }),
+            .damaged(reason: text()),
+            .problem(path: bytes(0...60), Bool.random(using: &self) ? .lost : .leftOut, message: text()),
+            .done,
+        ]
+    }
+}
+
+func encoded(_ message: RestoreRequest) -> [UInt8] {
+    var writer = ByteWriter()
+    message.encode(to: &writer)
+    return writer.bytes
+}
+
+func encoded(_ message: RestoreReply) -> [UInt8] {
+    var writer = ByteWriter()
+    message.encode(to: &writer)
+    return writer.bytes
 }
 
 func encoded(_ message: AgentMessage) -> [UInt8] {

@@ -1,9 +1,8 @@
-import Arguments
 import Posix
 import Synchronization
 
 /// The live line of work on a known number of bytes, with rate and time left; any thread may call it.
-final class ProgressDisplay: Sendable {
+package final class ProgressDisplay: Sendable {
     private struct State {
         var line = LiveLine()
         var meter = RateMeter()
@@ -11,7 +10,9 @@ final class ProgressDisplay: Sendable {
 
     private let state = Mutex(State())
 
-    func show(_ what: String, done: UInt64, of total: UInt64, _ more: String) {
+    package init() {}
+
+    package func show(_ what: String, done: UInt64, of total: UInt64, _ more: String) {
         state.withLock { state in
             state.meter.note(Int64(clamping: done))
             let rate = state.meter.perSecond
@@ -19,7 +20,7 @@ final class ProgressDisplay: Sendable {
         }
     }
 
-    func clear() { state.withLock { $0.line.clear() } }
+    package func clear() { state.withLock { $0.line.clear() } }
 
     private static func text(_ what: String, _ done: UInt64, _ total: UInt64, _ rate: Int64, _ more: String)
         -> String

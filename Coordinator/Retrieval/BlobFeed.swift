@@ -1,0 +1,169 @@
+import Glibc
+import Posix
+import Repository
+
+/// Reads, opens and verifies the blobs of files on a thread of its own, in the order in which they will be sent and ahead
+/// of it, so that reading and sending overlap.
+final class BlobFeed {
+    private let shared = Shared()
+    private var thread: Thread?
+
+    /// Plain bytes that are read ahead; one blob more may be on its way.
+    private static let ahead = 32 << 20
+
+    init(_ repository: Repository, _ index: BlobIndex) throws {
+        let lane = Lane(reader: try BlobReader(repository, index))
+        let shared = shared
+        thread = try Thread("read blobs") {
+            while let id = shared.nextWish() {
+                // Damage, or a pack that this user may not read: the other parts and files are worth having.
+                do {
+                    try lane.reader.withBlob(id, .data) { shared.deliver($0) }
+                } catch { shared.deliver(damage: "\(error)") }
+            }
+        }
+    }
+
+    deinit {
+        shared.end()
+        try? thread.take()?.join()
+    }
+
+    /// Asks for a blob, after all that were asked for before.
+    func wish(_ id: BlobID) { shared.wish(id) }
+
+    /// Waits for the next blob; `body` gets its bytes, or `damaged` the reason why there are none.
+    func next(_ body: (UnsafeRawBufferPointer) throws -> Void, damaged: (String) throws -> Void) throws {
+        let delivery = shared.take()
+        if let reason = delivery.damage { return try damaged(reason) }
+        defer { shared.giveBack(delivery) }
+        try body(UnsafeRawBufferPointer(rebasing: delivery.buffer[..<delivery.count]))
+    }
+
+    /// The thread's own reader.
+    private struct Lane: @unchecked Sendable {
+        let reader: BlobReader
+    }
+
+    fileprivate struct Delivery {
+        var buffer = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+        var count = 0
+        var damage: String?
+    }
+
+    private final class Shared: @unchecked Sendable {
+        // Everything below is guarded by `mutex`.
+        private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+        private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+        private var wishes = Queue<BlobID>()
+        private var ready = Queue<Delivery>()
+        private var readyBytes = 0
+        /// Memory of deliveries that were given back, to be used again: fresh memory costs as much as hashing.
+        private var spare: [UnsafeMutableRawBufferPointer] = []
+        private var spareBytes = 0
+        private var ended = false
+
+        init() {
+            pthread_mutex_init(mutex, nil)
+            pthread_cond_init(changed, nil)
+        }
+
+        deinit {
+            while let delivery = ready.popFirst() { delivery.buffer.deallocate() }
+            for buffer in spare { buffer.deallocate() }
+            pthread_cond_destroy(changed)
+            pthread_mutex_destroy(mutex)
+            changed.deallocate()
+            mutex.deallocate()
+        }
+
+        private func locked<R>(_ body: () -> R) -> R {
+            pthread_mutex_lock(mutex)
+            defer { pthread_mutex_unlock(mutex) }
+            return body()
+        }
+
+        func wish(_ id: BlobID) {
+            locked {
+                wishes.append(id)
+                if wishes.count == 1 { pthread_cond_broadcast(changed) }
+            }
+        }
+
+        func end() {
+            locked {
+                ended = true
+                pthread_cond_broadcast(changed)
+            }
+        }
+
+        func nextWish() -> BlobID? {
+            locked {
+                while !ended && (wishes.isEmpty || readyBytes >= BlobFeed.ahead) {
+                    pthread_cond_wait(changed, mutex)
+                }
+                return ended ? nil : wishes.popFirst()
+            }
+        }
+
+        func deliver(_ bytes: UnsafeRawBufferPointer) {
+            var delivery = Delivery()
+            delivery.buffer = room(bytes.count)
+            delivery.count = bytes.count
+            delivery.buffer.copyMemory(from: bytes)
+            put(delivery)
+        }
+
+        func deliver(damage: String) { put(Delivery(damage: damage)) }
+
+        private func put(_ delivery: Delivery) {
+            locked {
+                ready.append(delivery)
+                readyBytes += delivery.buffer.count
+                if ready.count == 1 { pthread_cond_broadcast(changed) }
+            }
+        }
+
+        func take() -> Delivery {
+            locked {
+                while true {
+                    if let delivery = ready.popFirst() {
+                        let was = readyBytes
+                        readyBytes -= delivery.buffer.count
+                        if was >= BlobFeed.ahead && readyBytes < BlobFeed.ahead {
+                            pthread_cond_broadcast(changed)
+                        }
+                        return delivery
+                    }
+                    pthread_cond_wait(changed, mutex)
+                }
+            }
+        }
+
+        /// The smallest spare piece that is large enough and not far too large, or a new one.
+        private func room(_ count: Int) -> UnsafeMutableRawBufferPointer {
+            let found: UnsafeMutableRawBufferPointer? = locked {
+                let best = spare.indices.filter { spare[$0].count >= count && spare[$0].count / 8 <= count }
+                    .min { spare[$0].count < spare[$1].count }
+                guard let best else { return nil }
+                let buffer = spare.remove(at: best)
+                spareBytes -= buffer.count
+                return buffer
+            }
+            return found ?? .allocate(byteCount: max(4096, count), alignment: 64)
+        }
+
+        func giveBack(_ delivery: Delivery) {
+            let kept = locked { () -> Bool in
+                // Small ones come cheap from the allocator.
+                guard delivery.buffer.count >= 64 << 10,
+                    spareBytes + delivery.buffer.count <= BlobFeed.ahead
+                else { return false }
+                spare.append(delivery.buffer)
+                spareBytes += delivery.buffer.count
+                return true
+            }
+            if !kept { delivery.buffer.deallocate() }
+        }
+    }
+}

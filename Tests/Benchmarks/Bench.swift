@@ -18,6 +18,14 @@ struct Bench {
     func execute() throws -> Report {
         defer { if settings.folder == nil { try? Files.removeTree(folder) } }
         var report = Report()
+        if settings.dumps > 0 {
+            try Growth(settings: settings, folder: folder).measure(into: &report)
+            return report
+        }
+        if settings.together {
+            try Together(settings: settings, folder: folder).measure(into: &report)
+            return report
+        }
         say("making the libraries")
         let empty = try Library("empty", in: "\(folder)/vm")
         var photos = try Library("photos", in: "\(folder)/vm")

@@ -12,7 +12,7 @@ final class Holdfast: Tool {
     private let server: SSHServer
     private let folder: String
     private let log: String
-    private let database: SourceDatabase
+    let database: SourceDatabase
     private let coordinator: Int32
     private var agents: [String: Int32] = [:]
     private var round = 0
@@ -93,6 +93,15 @@ final class Holdfast: Tool {
 
     func backUp(_ library: Library) throws -> Measurement {
         try onNAS(command("backup", host(library)), agent: agents[library.name])
+    }
+
+    /// Backs up all of them at the same time.
+    func backUpTogether(_ libraries: [Library]) throws -> Measurement {
+        let hosts = libraries.map { host($0) }
+        let script = "for host; do \"$0\" --config \"\(folder)/nas/fleet.yaml\" backup $host & done; wait"
+        let ends = Ends(vm: libraries.compactMap { agents[$0.name] }, nas: nasProcesses())
+        let program = "\(settings.programs)/holdfast-coordinator"
+        return try measure(["sh", "-c", script, program] + hosts, on: .nas, ends: ends, log: log)
     }
 
     /// Fetched by the agent over SSH, which is what the others do too; and written on the NAS itself.

@@ -19,6 +19,9 @@ private let usage = """
       --only A,B       of rsync, restic, borg, holdfast
       --folder DIR     where to work (a new folder below /tmp, removed at the end)
       --programs DIR   where Holdfast's programs are (beside this one)
+      --dumps N        instead: N daily dumps of a database that changes a little, and what the store grows by (0)
+      --dump-rows N    rows of that database; 4,000,000 make dumps of about 0.8 GB (4000000)
+      --together       instead: two hosts with such photos at once, against one alone
       --syncs          also counts what each syncs, by strace, in runs of their own
       --json           the figures of every round
     """
@@ -34,6 +37,9 @@ struct Settings {
     var only = ["rsync", "restic", "borg", "holdfast"]
     var folder: String?
     var programs = ""
+    var dumps = 0
+    var dumpRows = 4_000_000
+    var together = false
     var syncs = false
     var json = false
 
@@ -56,6 +62,9 @@ struct Settings {
         if let text = try reader.option("--only") { only = text.split(separator: ",").map(String.init) }
         folder = try reader.option("--folder")
         programs = try reader.option("--programs") ?? Files.parent(ownPath())
+        dumps = try number("--dumps", dumps)
+        dumpRows = try number("--dump-rows", dumpRows)
+        together = reader.flag("--together")
         syncs = reader.flag("--syncs")
         json = reader.flag("--json")
         try reader.finish()

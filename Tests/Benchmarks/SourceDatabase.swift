@@ -59,7 +59,12 @@ final class SourceDatabase {
     }
 
     func dumpedBytes() throws -> Int {
-        try run(["\(programs)/pg_dump", "--clean", "--if-exists", "--dbname", connection]).utf8.count
+        let dump = "\(programs)/pg_dump --clean --if-exists --dbname '\(connection)' | wc -c"
+        return Int(try run(["sh", "-c", dump]).split(whereSeparator: \.isWhitespace).first ?? "") ?? 0
+    }
+
+    func execute(_ sql: String) throws {
+        try run(["\(programs)/psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", connection, "-c", sql])
     }
 
     func stop() {

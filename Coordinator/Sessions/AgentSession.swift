@@ -52,7 +52,8 @@ package final class AgentSession {
             Time.sleep(seconds: Self.greetingSeconds)
             if !greeted.isSet { breaker.breakOff() }
         }.detach()
-        let stream = FrameStream(channel)
+        let receiver = ReadAhead(channel)
+        let stream = FrameStream(receiver)
         let known = try server.use { try $0.host(keyFingerprint: key.fingerprint.text) }
         let first = try stream.receive { try Greeting(type: $0, body: $1) }
         if case .restore(let theirs, let token) = first {
@@ -70,7 +71,7 @@ package final class AgentSession {
         try greet(message, stream, host)
         greeted.set()
         try server.use { try $0.noteContact(host: host.id) }
-        try serve(stream, channel, host)
+        try serve(stream, channel, receiver, host)
     }
 
     private func tell(_ line: String) { put(line + "\n", to: control.raw) }
@@ -131,11 +132,16 @@ package final class AgentSession {
 
     // MARK: Waiting
 
-    private func serve(_ stream: FrameStream, _ channel: SSHChannel, _ host: HostRow) throws {
+    private func serve(
+        _ stream: FrameStream,
+        _ channel: SSHChannel,
+        _ receiver: ReadAhead,
+        _ host: HostRow
+    ) throws {
         while true {
             guard let message = try nextMessage(stream, host) else { return }
             switch message {
-            case .wait: guard try waitForWork(stream, channel, host) else { return }
+            case .wait: guard try waitForWork(stream, channel, receiver, host) else { return }
             case .request:
                 let job: CaptureJob?
                 do { job = try self.job(host, stream, uninvited: true) } catch let error as KeyRevoked {
@@ -144,7 +150,9 @@ package final class AgentSession {
                     try stream.send(.busy(message: reason(error, host)))
                     continue
                 }
-                if let reason = try job?.perform() { try stream.send(.busy(message: reason)) }
+                if let job, let reason = try perform(job, receiver) {
+                    try stream.send(.busy(message: reason))
+                }
             default:
                 throw WireError.unexpected(type: message.type, state: "wait or request is due")
             }
@@ -161,7 +169,12 @@ package final class AgentSession {
     }
 
     /// Sleeps until there is a run for this host and does it; false when the agent or `serve` is gone.
-    private func waitForWork(_ stream: FrameStream, _ channel: SSHChannel, _ host: HostRow) throws -> Bool {
+    private func waitForWork(
+        _ stream: FrameStream,
+        _ channel: SSHChannel,
+        _ receiver: ReadAhead,
+        _ host: HostRow
+    ) throws -> Bool {
         while true {
             if try server.use({ try $0.hostsWithQueuedRuns().contains(host.id) }) {
                 let job: CaptureJob?
@@ -172,7 +185,7 @@ package final class AgentSession {
                     job = nil
                     try refuse(error, host)
                 }
-                if let job, try job.perform() == nil { return true }
+                if let job, try perform(job, receiver) == nil { return true }
             }
             tell("idle")
             defer { tell("working") }
@@ -203,6 +216,13 @@ package final class AgentSession {
         let reason = CaptureEnd(error).reason
         Log.write(.error, "\(host.name): a backup cannot be begun: \(reason)")
         return reason
+    }
+
+    /// A capture is the one time when more comes than one thread can receive, hash and seal.
+    private func perform(_ job: CaptureJob, _ receiver: ReadAhead) throws -> String? {
+        try receiver.start()
+        defer { receiver.stop() }
+        return try job.perform()
     }
 
     private func job(_ host: HostRow, _ stream: FrameStream, uninvited: Bool) throws -> CaptureJob? {

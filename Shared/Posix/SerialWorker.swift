@@ -29,92 +29,75 @@ package final class SerialWorker: Sendable {
     package func cancel() { state.cancel() }
 
     private final class State: @unchecked Sendable {
-        // Everything below is touched under the mutex only.
-        private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-        private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+        private let monitor = Monitor()
+        // Everything below is touched inside the monitor only.
         private var jobs: [@Sendable () throws -> Void] = []
         private var running = false
         private var ended = false
         private var error: (any Error)?
         private let depth: Int
 
-        init(depth: Int) {
-            self.depth = depth
-            pthread_mutex_init(mutex, nil)
-            pthread_cond_init(changed, nil)
-        }
-        deinit {
-            pthread_cond_destroy(changed)
-            pthread_mutex_destroy(mutex)
-            changed.deallocate()
-            mutex.deallocate()
-        }
-
-        private func locked<R>(_ body: () throws -> R) rethrows -> R {
-            pthread_mutex_lock(mutex)
-            defer { pthread_mutex_unlock(mutex) }
-            return try body()
-        }
+        init(depth: Int) { self.depth = depth }
 
         func run() {
             while let job = next() {
                 var failure: (any Error)?
                 do { try job() } catch { failure = error }
-                locked {
+                monitor.locked {
                     running = false
                     if let failure {
                         error = failure
                         jobs = []
                     }
-                    pthread_cond_broadcast(changed)
+                    monitor.wakeAll()
                 }
             }
         }
 
         private func next() -> (@Sendable () throws -> Void)? {
-            locked {
+            monitor.locked {
                 while jobs.isEmpty {
                     if ended { return nil }
-                    pthread_cond_wait(changed, mutex)
+                    monitor.wait()
                 }
                 running = true
                 let job = jobs.removeFirst()
-                pthread_cond_broadcast(changed)
+                monitor.wakeAll()
                 return job
             }
         }
 
         func submit(_ job: @escaping @Sendable () throws -> Void) throws {
-            try locked {
-                while error == nil && jobs.count >= depth { pthread_cond_wait(changed, mutex) }
+            try monitor.locked {
+                while error == nil && jobs.count >= depth { monitor.wait() }
                 if let error { throw error }
                 if ended { throw SystemCallError("submit", errno: ECANCELED) }
                 jobs.append(job)
-                pthread_cond_broadcast(changed)
+                monitor.wakeAll()
             }
         }
 
         func drain() throws {
-            try locked {
-                while running || !jobs.isEmpty { pthread_cond_wait(changed, mutex) }
+            try monitor.locked {
+                while running || !jobs.isEmpty { monitor.wait() }
                 if let error { throw error }
             }
         }
 
         func cancel() {
-            locked {
+            monitor.locked {
                 jobs = []
                 ended = true
-                pthread_cond_broadcast(changed)
-                while running { pthread_cond_wait(changed, mutex) }
+                monitor.wakeAll()
+                while running { monitor.wait() }
             }
         }
 
         /// The thread finishes what waits and goes.
         func end() {
-            locked {
+            monitor.locked {
                 ended = true
-                pthread_cond_broadcast(changed)
+                monitor.wakeAll()
             }
         }
     }

@@ -66,6 +66,39 @@ package final class SSHChannel: ByteChannel {
         }
     }
 
+    /// Milliseconds that `readNow` lets libssh wait for the rest of a packet: it takes in 4 KiB at a time.
+    private static let packetPatience: Int32 = 1
+
+    /// Reads what is there, at most a packet's arrival late: 0 when that is nothing, nil once the other side has said
+    /// that nothing more will come.
+    func readNow(into buffer: UnsafeMutableRawBufferPointer) throws -> Int? {
+        try widen()
+        let count = UInt32(min(buffer.count, Self.window / 4))
+        let got = ssh_channel_read_timeout(channel, buffer.baseAddress, count, 0, Self.packetPatience)
+        if (got < 0 && got != SSH_AGAIN) || session.violation != nil { throw session.failure() }
+        if got > 0 {
+            sinceWidened += Int(got)
+            return Int(got)
+        }
+        return ssh_channel_is_eof(channel) != 0 ? nil : 0
+    }
+
+    /// Sleeps until the socket itself or `other` can be read; what libssh holds already does not count. Touches
+    /// nothing of libssh's but the socket's number.
+    func waitForSocket(alsoOn other: Int32) throws -> Ready {
+        var polled = [
+            pollfd(fd: ssh_get_fd(session.handle), events: Int16(POLLIN), revents: 0),
+            pollfd(fd: other, events: Int16(POLLIN), revents: 0),
+        ]
+        let count = poll(&polled, 2, session.step)
+        if count < 0 && errno != EINTR { throw SystemCallError("poll", errno: errno) }
+        if polled[1].revents != 0 { return .other }
+        return count == 0 ? .timedOut : .peer
+    }
+
+    /// Throws when the other machine no longer answers.
+    func checkPeer() throws { try session.checkPeer() }
+
     /// Keeps the window near `window` bytes: libssh widens it to what a caller wants to read at once, whatever
     /// comes of it. The error stream serves for that because it stays empty (`ChannelGuard`), so that the
     /// call returns at once and nothing is copied. Not while bytes wait to be read: the call also takes in

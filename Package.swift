@@ -90,7 +90,7 @@ let package = Package(
         module(
             "Coordinator/Sessions",
             [
-                "Posix", "JSON", "Immich", "Wire", "SSH", "Repository", "Retrieval", "Restore", "Postgres",
+                "Posix", "JSON", "Arguments", "Immich", "Wire", "SSH", "Repository", "Retrieval", "Restore", "Postgres",
                 "Catalogue", "Fleet",
             ]
         ),
@@ -113,8 +113,18 @@ let package = Package(
         ),
         .executableTarget(
             name: "holdfast-benchmark",
-            dependencies: ["Arguments", "JSON", "Posix"],
+            dependencies: ["Arguments", "Catalogue", "Fleet", "JSON", "Posix", "Postgres", "SSH", "Wire"],
             path: "Tests/Benchmarks",
+            swiftSettings: house
+        ),
+        .executableTarget(
+            name: "holdfast-fuzz",
+            dependencies: [
+                "Arguments", "Capture", "Configuration", "Fleet", "Immich", "JSON", "Posix", "Repository",
+                "SSH",
+                "Sessions", "Wire",
+            ],
+            path: "Tests/Fuzz",
             swiftSettings: house
         ),
         tests("PosixTests", ["Posix", "TestSupport"]),
@@ -134,7 +144,7 @@ let package = Package(
         ),
         tests("CatalogueTests", ["Catalogue", "Fleet", "Postgres", "Posix", "TestSupport"]),
         tests("CaptureTests", ["Capture", "Immich", "JSON", "Posix", "SSH", "Wire", "TestSupport"]),
-        tests("Integration", ["TestSupport", "JSON", "Posix", "Repository"]),
+        tests("Integration", ["TestSupport", "JSON", "Posix", "Repository", "SSH", "Wire"]),
     ],
     swiftLanguageModes: [.v6]
 )

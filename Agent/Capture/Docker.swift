@@ -1,5 +1,5 @@
 import Glibc
-import JSON
+package import JSON
 import Posix
 
 /// A running or stopped container, as `docker inspect` tells of it.
@@ -103,7 +103,7 @@ package struct Docker: Sendable {
 
 extension Container {
     /// Takes one element of `docker inspect`'s array; what is missing stays empty.
-    init(inspected json: JSON) {
+    package init(inspected json: JSON) {
         self.init()
         id = json["Id"]?.string ?? ""
         name = json["Name"]?.string.map { $0.hasPrefix("/") ? String($0.dropFirst()) : $0 } ?? ""

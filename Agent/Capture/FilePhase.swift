@@ -2,7 +2,7 @@ import Posix
 import Wire
 
 /// The files' part of a capture: lists ahead, takes the coordinator's answers, sends what it wants.
-final class FilePhase {
+package final class FilePhase {
     private struct Awaited {
         let node: FolderNode
         let entries: [Entry]

@@ -34,6 +34,7 @@ private let usage = """
 enum Program {
     static func main() {
         Host.ignoreBrokenPipes()
+        Host.hideMemory()
         exit(run(Array(CommandLine.arguments.dropFirst())).rawValue)
     }
 

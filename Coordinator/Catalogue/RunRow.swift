@@ -61,6 +61,8 @@ package struct RunRow: Sendable, Equatable {
     package enum Failure: String, Sendable, CaseIterable {
         /// The disk with the repository is full, or a quota is used up.
         case space
+        /// The host's repository may not grow any more.
+        case limit
         /// The repository can't be read or written for another reason.
         case storage
         /// The catalogue was not there, or the locks in it were lost.

@@ -10,7 +10,8 @@ import Wire
 /// the agent goes or the service stops. While it is idle it holds no connection to the catalogue; `serve` wakes it
 /// through the control socket.
 package final class AgentSession {
-    private let fleet: FleetConfiguration
+    private var fleet: FleetConfiguration
+    private let reload: () throws -> FleetConfiguration
     private let server: CatalogueServer
     private let program: String
     private let control: FileDescriptor
@@ -20,17 +21,26 @@ package final class AgentSession {
 
     /// For a greeting once the SSH connection stands; as long again as that may take.
     private static let greetingSeconds = 20.0
+    /// Private memory that whoever has no known key may cost, in bytes, beside what the program takes itself: libssh
+    /// gathers answers that are not read.
+    private static let strangerMemory: UInt64 = 64 << 20
+    /// The last wall around a session of a known key; its own limits lie well below. Where the machine has less, three
+    /// quarters of it.
+    private static let sessionMemory: UInt64 = 4 << 30
 
     /// - Parameters:
+    ///   - reload: Reads the inventory again, for settings that were changed while the agent was connected.
     ///   - control: The socket to `serve`; what is said on it stands at `SessionTable`.
     ///   - program: Name and version, for snapshots.
     package init(
         fleet: FleetConfiguration,
+        reload: @escaping () throws -> FleetConfiguration,
         server: CatalogueServer,
         control: consuming FileDescriptor,
         program: String
     ) {
         self.fleet = fleet
+        self.reload = reload
         self.server = server
         self.control = control
         self.program = program
@@ -38,6 +48,7 @@ package final class AgentSession {
 
     /// Serves the accepted connection to its end.
     package func run(_ socket: consuming FileDescriptor, peer: String) throws {
+        Host.limitMemory(Host.memory + Self.strangerMemory)
         let hostKey = try KeyPair.load(fleet.folder.hostKey)
         let (channel, key) = try SSHServerConnection.accept(socket, hostKey: hostKey)
         defer { channel.close() }
@@ -60,18 +71,24 @@ package final class AgentSession {
             let job = RestoreJob(fleet: fleet, server: server, stream: stream, stop: stop)
             // From the grant on it is no stranger any more, and may take its time.
             return try job.perform(version: theirs, token: token, key: key, peer: peer) { host in
+                Self.liftMemory()
                 tell("host \(host.id)")
                 greeted.set()
             }
         }
         guard case .agent(let message) = first else { return }
         guard let host = known else { return try join(message, stream, key, peer) }
+        Self.liftMemory()
         fingerprint = key.fingerprint.text
         tell("host \(host.id)")
         try greet(message, stream, host)
         greeted.set()
         try server.use { try $0.noteContact(host: host.id) }
         try serve(stream, channel, receiver, host)
+    }
+
+    private static func liftMemory() {
+        Host.limitMemory(min(sessionMemory, max(1 << 30, Host.physicalMemory / 4 * 3)))
     }
 
     private func tell(_ line: String) { put(line + "\n", to: control.raw) }
@@ -102,6 +119,8 @@ package final class AgentSession {
                     )
                     return (host, try catalogue.keys(of: host))
                 }
+                // The repository's key for the recovery passphrase costs much to try.
+                Self.liftMemory()
                 try fleet.recordHost(host, keys: keys)
                 Log.write(.notice, "\(host.name): joined from \(peer) with the key \(key.fingerprint)")
                 try stream.send(.joined(host: host.name))
@@ -144,7 +163,9 @@ package final class AgentSession {
             case .wait: guard try waitForWork(stream, channel, receiver, host) else { return }
             case .request:
                 let job: CaptureJob?
-                do { job = try self.job(host, stream, uninvited: true) } catch let error as KeyRevoked {
+                do { job = try self.job(host, stream, channel, uninvited: true) } catch let error
+                    as KeyRevoked
+                {
                     throw error
                 } catch {
                     try stream.send(.busy(message: reason(error, host)))
@@ -178,7 +199,9 @@ package final class AgentSession {
         while true {
             if try server.use({ try $0.hostsWithQueuedRuns().contains(host.id) }) {
                 let job: CaptureJob?
-                do { job = try self.job(host, stream, uninvited: false) } catch let error as KeyRevoked {
+                do { job = try self.job(host, stream, channel, uninvited: false) } catch let error
+                    as KeyRevoked
+                {
                     throw error
                 } catch {
                     // Whoever asked is told why instead of waiting for nobody knows how long.
@@ -225,7 +248,15 @@ package final class AgentSession {
         return try job.perform()
     }
 
-    private func job(_ host: HostRow, _ stream: FrameStream, uninvited: Bool) throws -> CaptureJob? {
+    private func job(_ host: HostRow, _ stream: FrameStream, _ channel: SSHChannel, uninvited: Bool) throws
+        -> CaptureJob?
+    {
+        do { fleet = try reload() } catch {
+            Log.write(
+                .warning,
+                "the inventory as it is now can't be used, so what it said before counts: \(error)"
+            )
+        }
         // The machine may have been replaced, or the host removed, since this connection was made.
         guard try server.use({ try $0.host(keyFingerprint: fingerprint) }) != nil else {
             try stream.send(.refused(message: "this machine's key \(fingerprint) is not accepted any more"))
@@ -238,6 +269,7 @@ package final class AgentSession {
             server: server,
             stream: stream,
             stop: stop,
+            patience: try Patience(channel.breaker),
             program: program,
             uninvited: uninvited
         )

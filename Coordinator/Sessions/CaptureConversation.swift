@@ -1,32 +1,39 @@
 import Posix
-import Repository
-import Wire
+package import Repository
+package import Wire
 
 /// The coordinator's side of one capture, from the `capture` frame to the agent's `commit`: the states dumping and
 /// files of protocol.md. It stores; it publishes nothing.
-final class CaptureConversation {
+package final class CaptureConversation {
     /// New bytes after which what has come so far is made to count for the next capture too, should this one be
     /// killed: packs and index synced, and the checkpoint written.
     private static let checkpointBytes: UInt64 = 2 << 30
     private static let checkpointNanoseconds: Int64 = 120_000_000_000
+    /// New bytes, and bytes of records, after which the journal is written.
+    private static let journalBytes: Int64 = 8 << 20
+    private static let journalRecords = 64 << 10
 
     private let stream: FrameStream
     private let repository: Repository
     private let writer: BlobWriter
     private let earlier: [BlobID]
-    private let resumed: Checkpoint.PartialFile?
+    private let resumed: [Checkpoint.PartialFile]
+    private let journal: CaptureJournal
     private let report: CaptureReport
     /// Called after every frame: keeps locks fresh and progress shown; throws to end the capture.
     private let tick: () throws -> Void
 
-    private(set) var dump: DumpDescription?
+    package private(set) var dump: DumpDescription?
     private var tree: TreeReceiver?
     private var lastCheckpoint = Time.monotonic()
     private var storedAtCheckpoint: UInt64 = 0
+    private var storedInJournal: Int64 = 0
+    /// What the last checkpoint took.
+    private var checkpointCost: Int64 = 0
 
     /// What the agent said of the dump, and where it was stored.
-    struct DumpDescription {
-        let name: String
+    package struct DumpDescription {
+        package let name: String
         let kind: DumpKind
         let immichVersion: String
         let postgresVersion: String
@@ -34,12 +41,16 @@ final class CaptureConversation {
         let time: Int64
     }
 
-    init(
+    /// - Parameters:
+    ///   - earlier: Root trees to compare with, the newest snapshot's first.
+    ///   - resumed: How far interrupted captures came in files they were receiving.
+    package init(
         stream: FrameStream,
         writer: BlobWriter,
         repository: Repository,
         earlier: [BlobID],
-        resumed: Checkpoint.PartialFile?,
+        resumed: [Checkpoint.PartialFile],
+        journal: CaptureJournal,
         report: CaptureReport,
         tick: @escaping () throws -> Void
     ) {
@@ -48,6 +59,7 @@ final class CaptureConversation {
         self.repository = repository
         self.earlier = earlier
         self.resumed = resumed
+        self.journal = journal
         self.report = report
         self.tick = tick
     }
@@ -55,7 +67,7 @@ final class CaptureConversation {
     /// Receives the dump and the files; gives the root's tree once the agent has committed.
     ///
     /// - Throws: `CaptureError`, `WireError`, and whatever storing throws.
-    func run() throws -> BlobID {
+    package func run() throws -> BlobID {
         let node = try receiveDump()
         report.phase = .files
         let tree = try TreeReceiver(
@@ -64,6 +76,7 @@ final class CaptureConversation {
             chunker: Chunker(repository.master, .media),
             earlier: earlier,
             resumed: resumed,
+            journal: journal,
             dump: node,
             report: report
         )
@@ -159,20 +172,31 @@ final class CaptureConversation {
     // MARK: Checkpoints
 
     private func checkpointIfDue() throws {
+        let packed = writer.figures.storedBytes
+        if packed - storedInJournal >= Self.journalBytes || journal.pending >= Self.journalRecords {
+            storedInJournal = packed
+            try journal.write(tree?.partial)
+        }
         let now = Time.monotonic()
         let stored = report.bytesSent - storedAtCheckpoint
-        guard stored > 0, stored >= Self.checkpointBytes || now - lastCheckpoint >= Self.checkpointNanoseconds
+        guard stored > 0,
+            stored >= Self.checkpointBytes || now - lastCheckpoint >= Self.checkpointNanoseconds,
+            // Of very wide folders it takes long.
+            now - lastCheckpoint >= 20 * checkpointCost
         else { return }
         try checkpoint()
     }
 
     /// Makes all that has come so far count for the next capture.
-    func checkpoint() throws {
+    package func checkpoint() throws {
         guard let tree else { return }
+        let start = Time.monotonic()
         let record = try tree.checkpoint()
         try writer.flush()
         try repository.writeSealed(Checkpoint.fileName, record.encoded)
+        try journal.restart()
         lastCheckpoint = Time.monotonic()
+        checkpointCost = lastCheckpoint - start
         storedAtCheckpoint = report.bytesSent
     }
 }

@@ -42,6 +42,9 @@ struct CaptureEnd {
                     + "backup goes on from here"
             )
         case CaptureError.agent: self.init(.failed, phase == .dump ? .dump : .agent, "\(error)")
+        case CaptureError.overLimit: self.init(.failed, .limit, "\(error)")
+        case CaptureError.noSpace: self.init(.failed, .space, "\(error)")
+        case CaptureError.silent: self.init(.interrupted, .connection, "\(error)")
         case CaptureError.refused: self.init(.failed, .agent, "\(error)")
         case CaptureError.stopping: self.init(.interrupted, .stopped, "\(error)")
         case WireError.closed, is SSHError: self.init(.interrupted, .connection, "\(error)")

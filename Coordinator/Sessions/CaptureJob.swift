@@ -18,6 +18,7 @@ final class CaptureJob {
     private let host: HostRow
     private let stream: FrameStream
     private let stop: StopFlag
+    private let patience: Patience
     private let program: String
     private let server: CatalogueServer
     private let lease: HostLease
@@ -27,6 +28,7 @@ final class CaptureJob {
     private var writer: BlobWriter?
     private var conversation: CaptureConversation?
     private var lock: SharedLock?
+    private var budget: SpaceBudget?
     private var lastProgress: Int64 = 0
     private let scope: Scope
 
@@ -40,6 +42,7 @@ final class CaptureJob {
         server: CatalogueServer,
         stream: FrameStream,
         stop: StopFlag,
+        patience: Patience,
         program: String,
         uninvited: Bool
     ) throws {
@@ -48,6 +51,7 @@ final class CaptureJob {
         self.host = host
         self.stream = stream
         self.stop = stop
+        self.patience = patience
         self.program = program
         scope = fleet.scope(of: host.name)
         repository = try fleet.openRepository(of: host.name)
@@ -65,6 +69,7 @@ final class CaptureJob {
             run = try lease.catalogue.startRun(for: lease)
         } else {
             lease.release()
+            patience.end()
             return nil
         }
     }
@@ -74,7 +79,10 @@ final class CaptureJob {
     ///
     /// - Returns: Nil when the agent was told to start; else why not, and it still waits.
     func perform() throws -> String? {
-        defer { releaseLocks() }
+        defer {
+            patience.end()
+            releaseLocks()
+        }
         do { try takeRepository() } catch { return end(error).reason }
         let snapshot: String
         do {
@@ -137,6 +145,10 @@ final class CaptureJob {
             )
         }
         try SnapshotAdoption(repository, index, lease).run()
+        let budget = try SpaceBudget(host.name, fleet, repository, index)
+        try budget.checkLimit(nil)
+        try budget.checkFree()
+        self.budget = budget
 
         // A snapshot may have been adopted just now.
         let newest = try lease.catalogue.latestSnapshot(of: host)
@@ -144,6 +156,7 @@ final class CaptureJob {
         let checkpoint = (try? repository.readSealed(Checkpoint.fileName)).flatMap { $0 }.flatMap(
             Checkpoint.init
         )
+        let journal = try CaptureJournal(repository)
         let writer = try BlobWriter(repository, index)
         self.writer = writer
         return CaptureConversation(
@@ -151,7 +164,8 @@ final class CaptureJob {
             writer: writer,
             repository: repository,
             earlier: [newest.flatMap { BlobID(hex: $0.tree) }, checkpoint?.tree].compactMap { $0 },
-            resumed: checkpoint?.partial,
+            resumed: (checkpoint?.partials ?? []) + [journal.partial].compactMap { $0 },
+            journal: journal,
             report: report,
             tick: tick
         )
@@ -160,11 +174,14 @@ final class CaptureJob {
     /// Between frames: progress once a second, and the end when the lock is lost or the service stops.
     private func tick() throws {
         if stop.isSet { throw CaptureError.stopping }
+        patience.heard()
+        if let writer { try budget?.checkLimit(writer.figures) }
         let now = Time.monotonic()
         guard now - lastProgress >= 1_000_000_000 else { return }
         lastProgress = now
         try lease.catalogue.progress(run.id, lease: lease, phase: report.phase.rawValue, figures: figures)
         try lock?.requireHeld()
+        try budget?.checkFree()
     }
 
     private var figures: RunFigures { report.figures(stored: writer?.figures.storedBytes ?? 0) }
@@ -230,7 +247,10 @@ final class CaptureJob {
         }
         // The snapshot is there, whatever goes wrong now. Whoever finds no end of the run sees that it is done, and a
         // checkpoint that stays is no more than of no use.
-        do { try repository.removeSide(Checkpoint.fileName) } catch {
+        do {
+            try repository.removeSide(Checkpoint.fileName)
+            try repository.removeSide(CaptureJournal.fileName)
+        } catch {
             Log.write(.warning, "\(host.name): the checkpoint of an earlier run was not removed: \(error)")
         }
         do { try record(incomplete ? .incomplete : .done) } catch {
@@ -287,6 +307,7 @@ final class CaptureJob {
 
     /// Records why the run ended.
     private func end(_ error: any Error) -> CaptureEnd {
+        let error = patience.isOver.isSet ? CaptureError.silent : error
         let end = CaptureEnd(error, stopping: stop.isSet, phase: report.phase)
         Log.write(.error, "\(host.name): the backup failed: \(end.reason)")
         do { try record(end.state, end) } catch {

@@ -34,10 +34,15 @@ package final class CaptureReport {
     /// Entries that the agent left out on purpose; the first thousand, for the run's report.
     package private(set) var skipped: [(path: [UInt8], reason: String)] = []
 
+    /// Bytes that are kept of a path; a hostile agent could make thousands of very long ones.
+    private static let shownPath = 4096
+
     package init() {}
 
     func skip(_ path: [UInt8], _ reason: String) {
-        if skipped.count < 1000 { skipped.append((path, reason)) }
+        if skipped.count < 1000 {
+            skipped.append((Array(path.prefix(Self.shownPath)), String(reason.prefix(1000))))
+        }
     }
 
     /// For the run's row; `stored` is what the repository grew by, in bytes.
@@ -58,7 +63,9 @@ package final class CaptureReport {
     /// Records that the entry of these names, from the root down, is not as it should be.
     func problem(_ names: [[UInt8]], _ message: String) {
         problemCount += 1
-        if problems.count < 1000 { problems.append((Array(names.joined(separator: [0x2F])), message)) }
+        if problems.count < 1000 {
+            problems.append((Array(names.joined(separator: [0x2F]).prefix(Self.shownPath)), message))
+        }
     }
 }
 
@@ -68,13 +75,20 @@ package enum CaptureError: Error, CustomStringConvertible {
     case agent(String)
     /// What the agent described or sent can't become a snapshot.
     case refused(String)
+    /// The host's repository may not grow any more: how much it holds, and what to do.
+    case overLimit(String)
+    /// Too little space is free where the repositories are.
+    case noSpace(String)
+    /// The agent said nothing whole for a long time.
+    case silent
     /// This process was told to stop.
     case stopping
 
     package var description: String {
         switch self {
         case .agent(let message): message
-        case .refused(let message): message
+        case .refused(let message), .overLimit(let message), .noSpace(let message): message
+        case .silent: "nothing came from the agent for \(Int(Patience.seconds / 60)) minutes"
         case .stopping: "the coordinator was stopped; the next backup goes on where this one was"
         }
     }

@@ -7,13 +7,15 @@ import Wire
 /// with earlier trees (the newest snapshot's and an interrupted capture's), cuts and stores what comes, and writes
 /// every folder's tree as soon as nothing in it is missing.
 ///
-/// Memory: the folders on the way down to the one being listed, those with files still to come (bounded by
-/// `WireLimit`), and one chunk.
+/// Memory: the folders on the way down to the one being listed and those with files still to come, whose nodes
+/// together take at most `mostOpenBytes`; the same folders of earlier trees, as much again; and one chunk.
 final class TreeReceiver {
     private let reader: BlobReader
     private let writer: BlobWriter
     private let chunker: Chunker
-    private let resumed: Checkpoint.PartialFile?
+    /// How far earlier runs came in files that this one has not come to yet.
+    private var resumed: [Checkpoint.PartialFile]
+    private let journal: CaptureJournal
     private let dump: Node
     private let report: CaptureReport
 
@@ -21,9 +23,14 @@ final class TreeReceiver {
     private var listing: [OpenFolder] = []
     private let root: OpenFolder
     /// Wanted files in the order in which they will come.
-    private var wanted: [(folder: OpenFolder, slot: Int, start: Checkpoint.PartialFile?)] = []
+    private var wanted: [(folder: OpenFolder, slot: Int, start: [BlobID])] = []
     private var firstWanted = 0
     private var current: Incoming?
+    private var openBytes = 0
+    private var earlierBytes = 0
+
+    /// Bytes of nodes: about two million entries with short names.
+    static let mostOpenBytes = 1 << 30
     /// The root's tree, once everything is here.
     private(set) var tree: BlobID?
 
@@ -31,9 +38,8 @@ final class TreeReceiver {
         let folder: OpenFolder
         let slot: Int
         var content: [BlobID] = []
-        /// Bytes received, and those of them in `content`.
+        /// Bytes received.
         var received: UInt64 = 0
-        var stored: UInt64 = 0
         var attributes: [Node.Attribute] = []
         let compression: Compression
 
@@ -47,14 +53,16 @@ final class TreeReceiver {
     /// - Parameters:
     ///   - reader: Reads the earlier trees.
     ///   - earlier: Root trees to compare with, the newest first.
-    ///   - resumed: How far an interrupted capture came in the file it was receiving.
+    ///   - resumed: How far interrupted captures came in files they were receiving.
+    ///   - journal: What a killed one stored, and where this one writes down what it stores.
     ///   - dump: The node of the stored dump, to stand in `immich/backups`.
     init(
         reader: BlobReader,
         writer: BlobWriter,
         chunker: Chunker,
         earlier: [BlobID],
-        resumed: Checkpoint.PartialFile?,
+        resumed: [Checkpoint.PartialFile],
+        journal: CaptureJournal,
         dump: Node,
         report: CaptureReport
     ) throws {
@@ -62,22 +70,23 @@ final class TreeReceiver {
         self.writer = writer
         self.chunker = chunker
         self.resumed = resumed
+        self.journal = journal
         self.dump = dump
         self.report = report
-        root = OpenFolder(
-            name: [],
-            place: .root,
-            parent: nil,
-            slot: 0,
-            earlier: Self.load(earlier, reader)
-        )
+        let before = Self.load(earlier, reader, room: Self.mostOpenBytes)
+        root = OpenFolder(name: [], place: .root, parent: nil, slot: 0, earlier: before)
+        earlierBytes = before.reduce(0) { $0 + $1.memory }
         listing = [root]
     }
 
-    private static func load(_ trees: [BlobID], _ reader: BlobReader) -> [EarlierFolder] {
-        // An earlier tree that can't be read costs time, not safety: its files are sent again.
-        trees.compactMap { id in
-            (try? Tree(parsing: reader.read(id, .tree))).map { EarlierFolder($0.nodes) }
+    private static func load(_ trees: [BlobID], _ reader: BlobReader, room: Int) -> [EarlierFolder] {
+        // An earlier tree that can't be read, or has no room, costs time, not safety: its files are sent again.
+        var room = room
+        return trees.compactMap { id in
+            guard let tree = try? Tree(parsing: reader.read(id, .tree)) else { return nil }
+            let folder = EarlierFolder(tree.nodes)
+            room -= folder.memory
+            return room < 0 ? nil : folder
         }
     }
 
@@ -90,6 +99,8 @@ final class TreeReceiver {
             throw WireError.malformed("more than \(WireLimit.entriesPerFolder) entries in one folder")
         }
         var answer: [Wanted] = []
+        let before = folder.memory
+        defer { openBytes += folder.memory - before }
         for (index, entry) in entries.enumerated() {
             if let previous = folder.nodes.last, !previous.name.lexicographicallyPrecedes(entry.name) {
                 throw WireError.malformed("names of a folder do not ascend")
@@ -101,8 +112,21 @@ final class TreeReceiver {
         guard wanted.count - firstWanted <= WireLimit.unsent + WireLimit.unanswered else {
             throw WireError.malformed("listing runs too far ahead of sending")
         }
+        try checkMemory(folder, openBytes + folder.memory - before)
         if last { try endOfList(folder) }
         return answer
+    }
+
+    private func checkMemory(_ folder: OpenFolder, _ bytes: Int) throws {
+        guard bytes > Self.mostOpenBytes else { return }
+        throw CaptureError.refused(
+            "\(shown(folder)) and the folders around it hold too many entries at once, or too many extended attributes "
+                + "(\(folder.nodes.count) entries in this folder): move some of them into folders of their own"
+        )
+    }
+
+    private func shown(_ folder: OpenFolder) -> String {
+        "'\(escaped(Array(folder.path.joined(separator: [0x2F]).prefix(1000))))'"
     }
 
     /// Records one entry; the offset to send it from when its bytes are wanted.
@@ -131,10 +155,33 @@ final class TreeReceiver {
             _ = folder.append(node, earlierSubtrees: [], wanted: false)
             return nil
         }
+        if entry.inode != 0, let content = journal.take(key(entry, in: folder)), isStored(content) {
+            node.content = content
+            report.filesUnchanged += 1
+            // Still in no checkpoint.
+            journal.add(key(entry, in: folder), content)
+            _ = folder.append(node, earlierSubtrees: [], wanted: false)
+            return nil
+        }
         let slot = folder.append(node, earlierSubtrees: [], wanted: true)
         let start = resumable(entry, in: folder)
         wanted.append((folder, slot, start))
-        return start?.stored ?? 0
+        return storedBytes(start)
+    }
+
+    private func key(_ entry: Entry, in folder: OpenFolder) -> CaptureJournal.Key {
+        CaptureJournal.Key(
+            folder: folder.pathHash,
+            name: entry.name,
+            size: entry.size,
+            mtime: entry.mtime,
+            ctime: entry.ctime,
+            inode: entry.inode
+        )
+    }
+
+    private func storedBytes(_ chunks: [BlobID]) -> UInt64 {
+        chunks.reduce(0) { $0 + UInt64(writer.index.lookup($1, .data)?.blob.plain ?? 0) }
     }
 
     /// The same inode with the same size and times holds the same bytes; they must still be in the index. What the
@@ -150,13 +197,15 @@ final class TreeReceiver {
         content?.allSatisfy { writer.contains($0, .data) } ?? false
     }
 
-    private func resumable(_ entry: Entry, in folder: OpenFolder) -> Checkpoint.PartialFile? {
-        guard let resumed, resumed.size == entry.size, resumed.mtime == entry.mtime,
-            resumed.ctime == entry.ctime, resumed.inode == entry.inode,
-            resumed.path == folder.path + [entry.name],
-            isStored(resumed.content)
-        else { return nil }
-        return resumed
+    /// The chunks from the first on that earlier runs stored of a file that is still the same.
+    private func resumable(_ entry: Entry, in folder: OpenFolder) -> [BlobID] {
+        let found = resumed.firstIndex {
+            $0.size == entry.size && $0.mtime == entry.mtime && $0.ctime == entry.ctime
+                && $0.inode == entry.inode && $0.path == folder.path + [entry.name]
+        }
+        guard let found else { return [] }
+        // A pack that was not whole when the coordinator was killed is missing.
+        return Array(resumed.remove(at: found).content.prefix { writer.index.contains($0, .data) })
     }
 
     /// The folder whose list is due could not be read on the agent's side.
@@ -171,17 +220,20 @@ final class TreeReceiver {
     private func endOfList(_ folder: OpenFolder) throws {
         let entries = folder.nodes.lazy.map { (name: $0.name, isDirectory: $0.kind == .directory) }
         if let fault = folder.place.fault(entries) { throw CaptureError.refused(fault) }
+        folder.listEnded()
         // On to the next folder in depth-first order; folders that hold no unlisted one are done with listing.
         while let folder = listing.last {
             if let (slot, earlier) = folder.takeNextDirectory() {
                 guard folder.depth < WireLimit.depth, let place = folder.place.child(folder.nodes[slot].name)
                 else { throw WireError.malformed("folders deeper than \(WireLimit.depth)") }
+                let before = Self.load(earlier, reader, room: Self.mostOpenBytes - earlierBytes)
+                earlierBytes += before.reduce(0) { $0 + $1.memory }
                 let child = OpenFolder(
                     name: folder.nodes[slot].name,
                     place: place,
                     parent: folder,
                     slot: slot,
-                    earlier: Self.load(earlier, reader)
+                    earlier: before
                 )
                 folder.opened(child)
                 listing.append(child)
@@ -201,7 +253,10 @@ final class TreeReceiver {
             guard let folder = listing.last, folder.parent != nil, folder.nodes.isEmpty else {
                 throw WireError.malformed("extended attributes of a folder whose list is not due")
             }
+            let before = folder.parent?.memory ?? 0
             folder.setAttributes(attributes)
+            openBytes += (folder.parent?.memory ?? 0) - before
+            try checkMemory(folder.parent ?? folder, openBytes)
         case .file:
             try begin()
             current?.attributes = attributes
@@ -224,7 +279,6 @@ final class TreeReceiver {
 
     private func store(_ chunk: UnsafeRawBufferPointer, in file: inout Incoming) throws {
         file.content.append(try writer.add(chunk, .data, file.compression))
-        file.stored += UInt64(chunk.count)
     }
 
     private func begin() throws {
@@ -240,11 +294,8 @@ final class TreeReceiver {
         }
         chunker.reset()
         var file = Incoming(folder: folder, slot: slot)
-        if let start {
-            file.content = start.content
-            file.stored = start.stored
-            file.received = start.stored
-        }
+        file.content = start
+        file.received = storedBytes(start)
         current = file
     }
 
@@ -261,14 +312,18 @@ final class TreeReceiver {
         guard var file = current else { return }
         current = nil
         try chunker.finish { try store($0, in: &file) }
-        let path = file.folder.path + [file.folder.nodes[file.slot].name]
+        let name = file.folder.nodes[file.slot].name
+        func path() -> [[UInt8]] { file.folder.path + [name] }
+        let before = file.folder.memory
+        defer { openBytes += file.folder.memory - before }
+        try checkMemory(file.folder, openBytes)
         switch end.status {
         case .stable, .changing:
             if end.status == .stable && end.size != file.received {
                 throw WireError.malformed("a file of \(end.size) bytes came as \(file.received)")
             }
             if end.status == .changing {
-                report.problem(path, "it kept changing while it was read; what was read last is stored")
+                report.problem(path(), "it kept changing while it was read; what was read last is stored")
             }
             file.folder.received(file.slot) { node in
                 node.content = file.content
@@ -279,13 +334,25 @@ final class TreeReceiver {
                 node.inode = end.inode
                 node.attributes = file.attributes
             }
+            // Extended attributes have no place in the journal.
+            if end.status == .stable && end.inode != 0 && file.attributes.isEmpty {
+                let key = CaptureJournal.Key(
+                    folder: file.folder.pathHash,
+                    name: name,
+                    size: end.size,
+                    mtime: end.mtime,
+                    ctime: end.ctime,
+                    inode: end.inode
+                )
+                journal.add(key, file.content)
+            }
             report.filesSent += 1
             if end.inode != 0 { report.filesRead += 1 }
         case .vanished:
             report.filesVanished += 1
             file.folder.lost(file.slot)
         case .unreadable:
-            report.problem(path, "it could not be read: \(describeErrno(end.errno))")
+            report.problem(path(), "it could not be read: \(describeErrno(end.errno))")
             file.folder.lost(file.slot)
         }
         try closeIfComplete(file.folder)
@@ -297,6 +364,8 @@ final class TreeReceiver {
         guard folder.isComplete else { return }
         let extra = folder.place == .immichFolder("backups") ? dump : nil
         let id = try writeTree(folder.finalNodes(adding: extra))
+        openBytes -= folder.memory
+        earlierBytes -= folder.earlier.reduce(0) { $0 + $1.memory }
         guard let parent = folder.parent else {
             tree = id
             return
@@ -312,19 +381,23 @@ final class TreeReceiver {
     /// Stores what is here so far as a tree of its own. The caller flushes the writer before it relies on it.
     func checkpoint() throws -> Checkpoint {
         func subtree(_ folder: OpenFolder) throws -> BlobID { try writeTree(folder.storedNodes(subtree)) }
-        var partial: Checkpoint.PartialFile?
-        if let file = current, !file.content.isEmpty {
-            let node = file.folder.nodes[file.slot]
-            partial = Checkpoint.PartialFile(
-                path: file.folder.path + [node.name],
-                size: node.size,
-                mtime: node.mtime.nanoseconds,
-                ctime: node.ctime.nanoseconds,
-                inode: node.inode,
-                content: file.content,
-                stored: file.stored
-            )
-        }
-        return Checkpoint(tree: try tree ?? subtree(root), partial: partial)
+        return Checkpoint(
+            tree: try tree ?? subtree(root),
+            partials: Array((resumed.suffix(8) + [partial].compactMap { $0 }))
+        )
+    }
+
+    /// The file that is being received, when some of it is stored.
+    var partial: Checkpoint.PartialFile? {
+        guard let file = current, !file.content.isEmpty else { return nil }
+        let node = file.folder.nodes[file.slot]
+        return Checkpoint.PartialFile(
+            path: file.folder.path + [node.name],
+            size: node.size,
+            mtime: node.mtime.nanoseconds,
+            ctime: node.ctime.nanoseconds,
+            inode: node.inode,
+            content: file.content
+        )
     }
 }

@@ -137,6 +137,7 @@ private func report(_ run: RunRow, _ catalogue: Catalogue, _ settings: Settings)
     put("holdfast-coordinator: no snapshot of \(run.hostName): \(reason)\n", to: STDERR_FILENO)
     return switch run.failure {
     case .space: .noSpace
+    case .limit: .overLimit
     case .dump: .dumpFailed
     case .catalogue: .noCatalogue
     case .locked: .locked

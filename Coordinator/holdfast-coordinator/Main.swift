@@ -8,6 +8,7 @@ import Posix
 enum Program {
     static func main() {
         Host.ignoreBrokenPipes()
+        Host.hideMemory()
         exit(run(ArgumentReader(Array(CommandLine.arguments.dropFirst()))).rawValue)
     }
 }
@@ -105,8 +106,8 @@ private var usage: String {
 
         --config FILE  the inventory (default /etc/holdfast/fleet.yaml); --json prints for programs
         exit status: 0 done, 1 failed, 3 done but incomplete, 10 no repository, 11 locked, 12 wrong password,
-        20 unreachable, 21 dump failed, 22 no catalogue, 23 no space, 25 damage found, 64 usage, 78 configuration,
-        130 interrupted
+        20 unreachable, 21 dump failed, 22 no catalogue, 23 no space, 25 damage found, 26 over the size limit,
+        64 usage, 78 configuration, 130 interrupted
 
         """
 }

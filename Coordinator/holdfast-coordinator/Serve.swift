@@ -24,6 +24,8 @@ func serve(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> Ex
         _ = write(wakeEnd, &byte, 1)
     }
     clinux_set_nonblocking(wake.read, 1)
+    // One for each session.
+    Host.raiseDescriptorLimit()
 
     let server = try CatalogueServer(fleet)
     defer { try? server.end() }

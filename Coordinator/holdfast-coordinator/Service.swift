@@ -68,8 +68,8 @@ struct Service {
         do {
             guard let (socket, peer) = try TCPListener.accept(listener) else { return }
             let connection = FileDescriptor(owning: socket)
-            // Closed at once: a stranger who floods the port gets nothing, and those who are in stay.
-            guard table.admits(peer) else { return }
+            // Closed at once when there is no room for one more stranger; those whose key is known stay.
+            guard table.makeRoom(for: peer) else { return }
             try table.start(socket: connection, peer: peer, arguments: sessionArguments)
         } catch {
             Log.write(.error, "cannot take a connection: \(error)")
@@ -87,9 +87,13 @@ struct Service {
         }
     }
 
-    private func reap() {
+    private mutating func reap() {
         var status: Int32 = 0
-        while waitpid(-1, &status, WNOHANG) > 0 {}
+        while true {
+            let pid = waitpid(-1, &status, WNOHANG)
+            guard pid > 0 else { return }
+            table.ended(pid, signal: clinux_term_signal(status))
+        }
     }
 
     /// Calls `body` while the catalogue is there; when it is lost, it is tried for again after a second, then ever less often, and

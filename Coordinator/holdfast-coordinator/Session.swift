@@ -22,6 +22,7 @@ func session(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> 
     defer { try? server.end() }
     let session = AgentSession(
         fleet: fleet,
+        reload: { try settings.fleet() },
         server: server,
         control: control,
         program: "holdfast \(version)"

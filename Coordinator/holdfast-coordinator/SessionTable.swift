@@ -5,14 +5,19 @@ import Posix
 /// The session processes of a running `serve`: one per connection, each with a control socket. On it a session
 /// says, a line each, `host ID` once its key is known, `idle` and `working`; `serve` says `work` to wake it.
 struct SessionTable {
-    /// Connections whose key is not known yet, in all and from one address: each lives at most 20 s.
+    /// Connections whose key is not known yet, in all and from one address: each lives at most 40 s.
     static let strangers = 32
     static let strangersPerAddress = 8
+    /// Seconds that an agent has to greet before its place may be given away: it takes a fraction of one.
+    static let strangerSeconds = 4.0
 
     final class Session {
         let pid: pid_t
         let control: Int32
         let peer: String
+        let since = Time.monotonic()
+        /// Its place was given to another stranger.
+        var isDismissed = false
         var host: Int32?
         var idle = false
         var partial: [UInt8] = []
@@ -27,11 +32,34 @@ struct SessionTable {
 
     private(set) var sessions: [Session] = []
 
-    /// Whether one more stranger from `peer` may connect.
-    func admits(_ peer: String) -> Bool {
+    /// What to say of a session that a signal ended, by its process.
+    private var names: [pid_t: Session] = [:]
+
+    /// Whether one more stranger from `peer` may connect. When all places are taken, the one that has been silent for
+    /// longest goes, so that strangers who only sit there keep no agent out.
+    mutating func makeRoom(for peer: String) -> Bool {
         let strangers = sessions.filter { $0.host == nil }
-        return strangers.count < Self.strangers
-            && strangers.count(where: { $0.peer == peer }) < Self.strangersPerAddress
+        let neighbours = strangers.filter { $0.peer == peer }
+        let crowd = neighbours.count >= Self.strangersPerAddress ? neighbours : strangers
+        let isFull = neighbours.count >= Self.strangersPerAddress || strangers.count >= Self.strangers
+        guard isFull, let oldest = crowd.min(by: { $0.since < $1.since }) else { return true }
+        guard Double(Time.monotonic() - oldest.since) / 1e9 >= Self.strangerSeconds else { return false }
+        oldest.isDismissed = true
+        kill(oldest.pid, SIGKILL)
+        remove(oldest)
+        return true
+    }
+
+    /// A session's process is gone; says so when it was a signal that ended it.
+    mutating func ended(_ pid: pid_t, signal: Int32) {
+        guard let session = names.removeValue(forKey: pid), signal != 0, !session.isDismissed else { return }
+        let host = session.host.map { " of host \($0)" } ?? ""
+        Log.write(
+            .error,
+            "the session\(host) from \(session.peer) was ended by signal \(signal)"
+                + (signal == SIGILL || signal == SIGTRAP || signal == SIGABRT || signal == SIGSEGV
+                    ? ": it came upon a mistake of this program, or its limit of memory" : "")
+        )
     }
 
     /// Starts a session process on an accepted socket, which is closed here.
@@ -45,7 +73,9 @@ struct SessionTable {
                 ["/proc/self/exe", "session", peer] + arguments,
                 extra: [socket.raw, childEnd.raw]
             )
-            sessions.append(Session(pid: child.pid, control: ours, peer: peer))
+            let session = Session(pid: child.pid, control: ours, peer: peer)
+            sessions.append(session)
+            names[child.pid] = session
         } catch {
             close(ours)
             throw error

@@ -14,6 +14,8 @@ package enum ExitCode: Int32, Error, Sendable {
     case noSpace = 23
     /// A check found damage.
     case damaged = 25
+    /// The host's repository may not grow any more (`size_limit:`).
+    case overLimit = 26
     case usage = 64
     case configuration = 78
     case interrupted = 130

@@ -24,6 +24,28 @@ package enum Host {
         return try body()
     }
 
+    /// Keeps what this process knows (keys, passwords) out of core dumps and away from debuggers of its user.
+    package static func hideMemory() { clinux_hide_memory() }
+
+    /// Bytes of private memory that this process may write to, touched or not (what `limitMemory` counts); 0 where
+    /// proc(5) does not say.
+    package static var memory: UInt64 {
+        let fields = ((try? Files.read("/proc/self/statm", limit: 4096)) ?? []).split(separator: 0x20)
+        guard fields.count > 5, let pages = UInt64(String(decoding: fields[5], as: UTF8.self)) else {
+            return 0
+        }
+        return pages * UInt64(sysconf(Int32(_SC_PAGESIZE)))
+    }
+
+    /// The machine's memory in bytes.
+    package static var physicalMemory: UInt64 {
+        UInt64(max(0, sysconf(Int32(_SC_PHYS_PAGES)))) * UInt64(max(0, sysconf(Int32(_SC_PAGESIZE))))
+    }
+
+    /// The most private memory, in bytes, that this process and those it starts may have; more ends the process.
+    /// Best effort.
+    package static func limitMemory(_ bytes: UInt64) { _ = clinux_limit_memory(bytes) }
+
     /// Lifts the soft limit of open files to the hard one; best effort.
     package static func raiseDescriptorLimit() { _ = clinux_raise_descriptor_limit() }
 

@@ -39,6 +39,13 @@ package struct BlobIndex: Sendable {
             + table.count * MemoryLayout<UInt32>.stride + packs.capacity * 32 + packNumbers.capacity * 48
     }
 
+    /// Bytes of all packs, as far as their blobs are listed.
+    package var packBytes: Int64 {
+        var total = Int64(packs.count) * Int64(Sealer.overhead + 4)
+        forEach { total += Int64($1.stored) + Int64(PackHeader.entrySize($1)) }
+        return total
+    }
+
     // MARK: Looking up
 
     package func contains(_ id: BlobID, _ kind: BlobKind) -> Bool { find(id, kind) != nil }

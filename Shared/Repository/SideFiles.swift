@@ -10,6 +10,7 @@ import Posix
 /// | `host` | `HostRecord`: the host's name, when it came and went, its agents' public keys |
 /// | `epoch` | the highest epoch that a holder ever had, as a decimal number |
 /// | `interrupted` | the checkpoint of an interrupted capture |
+/// | `interrupted.log` | in sealed batches, what it stored after that checkpoint |
 /// | `pins/ID` | `PinRecord`: why the snapshot ID must not be forgotten |
 /// | `proofs/ID-LEVEL` | `ProofRecord`: the newest proof of that level of the snapshot ID |
 /// | `aside/` | files that failed verification or fencing, kept for a person to look at |

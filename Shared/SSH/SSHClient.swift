@@ -29,24 +29,24 @@ package enum SSHClient {
             expectedHostKey: expectedHostKey,
             key: key,
             user: user,
-            deadline: deadline,
-            seconds: seconds,
+            seconds: Double(deadline - Time.monotonic()) / 1e9,
             liveness: liveness,
             rekeyBytes: rekeyBytes
         )
     }
 
-    private static func connect(
+    /// The same on a socket that is connected already; `address` is for messages.
+    package static func connect(
         _ socket: consuming FileDescriptor,
         address: String,
         expectedHostKey: Fingerprint,
         key: KeyPair,
-        user: String,
-        deadline: Int64,
-        seconds: Double,
-        liveness: Liveness,
-        rekeyBytes: UInt64
+        user: String = "holdfast",
+        seconds: Double = 30,
+        liveness: Liveness = .standard,
+        rekeyBytes: UInt64 = 0
     ) throws(SSHError) -> SSHChannel {
+        let deadline = Time.monotonic() + Int64(seconds * 1e9)
         let session = try Session(socket: socket, liveness: liveness)
         try configure(session)
         try session.set(SSH_OPTIONS_USER, user)

@@ -43,6 +43,9 @@ package struct ByteWriter {
         short(value.utf8.prefix(kept))
     }
 
+    /// The bytes as they are.
+    package mutating func append(_ value: some Collection<UInt8>) { bytes.append(contentsOf: value) }
+
     package mutating func removeAll() { bytes.removeAll(keepingCapacity: true) }
 }
 
@@ -78,6 +81,8 @@ package struct ByteReader {
         }
         return text
     }
+
+    package var isAtEnd: Bool { position == bytes.count }
 
     /// Throws when bytes are left over.
     package func end() throws(WireError) {

@@ -9,7 +9,7 @@ package enum WireLimit {
     package static let unanswered = 8192
     /// Files wanted but not yet sent.
     package static let unsent = 8192
-    package static let entriesPerFolder = 4_000_000
+    package static let entriesPerFolder = 2_000_000
     package static let depth = 1000
 }
 

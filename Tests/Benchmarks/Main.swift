@@ -24,6 +24,8 @@ private let usage = """
       --together       instead: two hosts with such photos at once, against one alone
       --syncs          also counts what each syncs, by strace, in runs of their own
       --json           the figures of every round
+      --idle N         something else: N agents that only wait, on one coordinator; what they cost, how soon
+                       one hears of work, and how long all take to come back after a restart
     """
 
 struct Settings {
@@ -42,6 +44,7 @@ struct Settings {
     var together = false
     var syncs = false
     var json = false
+    var idle = 0
 
     init(_ arguments: [String]) throws {
         var reader = ArgumentReader(arguments)
@@ -67,6 +70,7 @@ struct Settings {
         together = reader.flag("--together")
         syncs = reader.flag("--syncs")
         json = reader.flag("--json")
+        idle = try number("--idle", idle)
         try reader.finish()
     }
 
@@ -88,6 +92,10 @@ enum Benchmark {
         }
         do {
             let settings = try Settings(arguments)
+            if settings.idle > 0 {
+                try IdleBench(settings, agents: settings.idle).execute()
+                exit(0)
+            }
             let report = try Bench(settings).execute()
             put(settings.json ? report.json.text(pretty: true) + "\n" : report.table)
             exit(report.failures.isEmpty ? 0 : 1)

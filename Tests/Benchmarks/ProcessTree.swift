@@ -29,18 +29,7 @@ struct ProcessTree {
 
     /// Bytes of memory that everything below `roots` holds now; a page that several processes share counts once.
     func memory(below roots: [Int32]) -> Int {
-        members(below: roots).reduce(0) { $0 + proportional($1) }
-    }
-
-    /// The line `Pss:` of proc(5), `smaps_rollup`: resident memory, shared pages divided among those who share.
-    private func proportional(_ pid: Int32) -> Int {
-        guard let bytes = try? Files.read("/proc/\(pid)/smaps_rollup") else { return 0 }
-        for line in bytes.split(separator: 0x0A) where line.starts(with: "Pss:".utf8) {
-            let number = line.split(separator: 0x20).compactMap { Int(String(decoding: $0, as: UTF8.self)) }
-                .first
-            return (number ?? 0) * 1024
-        }
-        return 0
+        members(below: roots).reduce(0) { $0 + memory(of: $1) }
     }
 
     /// `roots` and everything that they or theirs have started and not lost.

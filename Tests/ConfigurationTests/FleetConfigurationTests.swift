@@ -17,6 +17,20 @@ private func refusal(_ text: String) -> String {
         #expect(FleetConfiguration().listen.map(\.description) == ["[::]:2222"])
     }
 
+    @Test func `limits of size count for a host, else for all, and a disk keeps a reserve`() throws {
+        let read = try fleet(
+            "keep_free: 5 GB\ndefaults: { size_limit: 1 TB }\nhosts: { a: { size_limit: 20 GiB }, b: }\n"
+        )
+        #expect(read.sizeLimit(of: "a") == 20 << 30 && read.sizeLimit(of: "b") == 1_000_000_000_000)
+        #expect(read.reserve(ofTotal: 1 << 40) == 5_000_000_000)
+        let standard = try fleet("")
+        #expect(standard.sizeLimit(of: "a") == nil)
+        #expect(
+            standard.reserve(ofTotal: 1 << 40) == 1 << 30 && standard.reserve(ofTotal: 1000 << 20) == 20 << 20
+        )
+        #expect(refusal("keep_free: much").contains("`keep_free` must be a size like 500 GB"))
+    }
+
     @Test func `everything that may stand in the file is read`() throws {
         let read = try fleet(
             """
@@ -60,7 +74,7 @@ private func refusal(_ text: String) -> String {
         )
         #expect(
             refusal("defaults:\n  colour: blue\n")
-                == "fleet.yaml:2: unknown key `defaults.colour`: known are `scope`"
+                == "fleet.yaml:2: unknown key `defaults.colour`: known are `scope`, `size_limit`"
         )
     }
 

@@ -6,9 +6,12 @@ import TestSupport
 final class AgentProcess {
     let folder: String
     private let dockerHost: String
+    private let within: [String]
     private var process: pid_t?
 
-    init(_ sample: SampleHost) throws {
+    /// - Parameter within: A command that runs it elsewhere.
+    init(_ sample: SampleHost, within: [String] = []) throws {
+        self.within = within
         folder = "/tmp/holdfast-agent-\(randomHex(4))"
         dockerHost = sample.dockerHost
         try Files.makeDirectories(folder)
@@ -21,7 +24,7 @@ final class AgentProcess {
 
     func command(_ arguments: String..., environment: [String: String?] = [:]) throws -> Outcome {
         try Outcome.of(
-            [Programs.agent, "--config", folder] + arguments,
+            within + [Programs.agent, "--config", folder] + arguments,
             environment: ["DOCKER_HOST": dockerHost].merging(environment) { $1 }
         )
     }

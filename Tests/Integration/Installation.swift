@@ -13,22 +13,31 @@ final class Installation {
 
     /// - Parameter extra: Lines added to fleet.yaml.
     /// - Parameter prepare: Called with the folder before anything is in it.
-    init(extra: String = "", prepare: (String) throws -> Void = { _ in }) throws {
+    /// - Parameter address: Where it listens.
+    init(extra: String = "", address: String = "127.0.0.1", prepare: (String) throws -> Void = { _ in })
+        throws
+    {
         Host.ignoreBrokenPipes()
         folder = "/tmp/holdfast-it-\(randomHex(4))"
         try Files.makeDirectories(folder, mode: 0o755)
         try prepare(folder)
         configuration = folder + "/fleet.yaml"
-        port = try TCPListener(address: "127.0.0.1", port: 0).port
+        port = try TCPListener(address: address, port: 0).port
         let text = """
             state: \(folder)/state
             repositories: \(folder)/repositories
-            listen: 127.0.0.1:\(port)
-            address: 127.0.0.1:\(port)
+            listen: \(address):\(port)
+            address: \(address):\(port)
             \(extra)
 
             """
         try Files.writeAtomically(Array(text.utf8), to: configuration, mode: 0o644)
+    }
+
+    /// Adds a line to fleet.yaml; a running `serve` takes it in with the next run.
+    func configure(_ line: String) throws {
+        let text = try Files.read(configuration)
+        try Files.writeAtomically(text + Array("\(line)\n".utf8), to: configuration, mode: 0o644)
     }
 
     deinit {
@@ -116,7 +125,9 @@ final class Installation {
     }
 
     /// The session processes of this coordinator.
-    func sessions() -> [pid_t] {
+    func sessions() -> [pid_t] { Self.sessions(of: configuration) }
+
+    static func sessions(of configuration: String) -> [pid_t] {
         ((try? Directory.names("/proc")) ?? []).compactMap { name in
             guard let pid = pid_t(String(decoding: name, as: UTF8.self)),
                 let line = try? Files.read("/proc/\(pid)/cmdline")

@@ -173,6 +173,20 @@ int clinux_is_cached(int fd, int64_t offset) {
 
 void clinux_reach_files_as(uint32_t uid) { setfsuid(uid); }
 
+void clinux_hide_memory(void) {
+    struct rlimit none = {0, 0};
+    setrlimit(RLIMIT_CORE, &none);
+    // A core that is piped to a program does not ask for the limit.
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+int clinux_limit_memory(uint64_t bytes) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_DATA, &limit) != 0) return -1;
+    limit.rlim_cur = limit.rlim_max != RLIM_INFINITY && bytes > limit.rlim_max ? limit.rlim_max : bytes;
+    return setrlimit(RLIMIT_DATA, &limit);
+}
+
 int64_t clinux_raise_descriptor_limit(void) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return -1;

@@ -94,6 +94,14 @@ int clinux_is_cached(int fd, int64_t offset);
 /// Lets the calling thread, and no other, reach files with the rights of user `uid` (setfsuid(2)).
 void clinux_reach_files_as(uint32_t uid);
 
+/// Keeps this process's memory out of core dumps and away from other processes of its user (PR_SET_DUMPABLE,
+/// RLIMIT_CORE).
+void clinux_hide_memory(void);
+
+/// Sets the soft limit of private writable memory (RLIMIT_DATA), in bytes, at most the hard one; children get it too.
+/// Returns 0, or -1 with errno.
+int clinux_limit_memory(uint64_t bytes);
+
 /// Lifts the soft limit of open descriptors to the hard one. Returns the limit, or -1 with errno.
 int64_t clinux_raise_descriptor_limit(void);
 

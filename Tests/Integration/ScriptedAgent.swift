@@ -108,8 +108,8 @@ final class ScriptedAgent {
         let names = ["backups", "encoded-video", "library", "profile", "thumbs", "upload"]
         try list(names.map(Self.folder))
         for _ in names.dropLast() {
-            try list([Self.marker])
-            try send(Self.marker, [])
+            // Known from earlier runs, it is not wanted.
+            if !(try list([Self.marker]).isEmpty) { try send(Self.marker, []) }
         }
     }
 
@@ -119,6 +119,7 @@ final class ScriptedAgent {
     /// Lists `entries` beside the marker, and sends that.
     func listWithMarker(_ entries: [Entry], last: Bool = true) throws -> [Wanted] {
         let wanted = try list([Self.marker] + entries, last: last)
+        guard wanted.first?.index == 0 else { return wanted }
         try send(Self.marker, [])
         return Array(wanted.dropFirst())
     }

@@ -90,7 +90,8 @@ let package = Package(
         module(
             "Coordinator/Sessions",
             [
-                "Posix", "JSON", "Arguments", "Immich", "Wire", "SSH", "Repository", "Retrieval", "Restore", "Postgres",
+                "Posix", "JSON", "Arguments", "Immich", "Wire", "SSH", "Repository", "Retrieval", "Restore",
+                "Postgres",
                 "Catalogue", "Fleet",
             ]
         ),

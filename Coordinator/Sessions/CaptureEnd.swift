@@ -45,7 +45,7 @@ struct CaptureEnd {
         case CaptureError.overLimit: self.init(.failed, .limit, "\(error)")
         case CaptureError.noSpace: self.init(.failed, .space, "\(error)")
         case CaptureError.silent: self.init(.interrupted, .connection, "\(error)")
-        case CaptureError.refused: self.init(.failed, .agent, "\(error)")
+        case CaptureError.refused, CaptureError.tooWide: self.init(.failed, .agent, "\(error)")
         case CaptureError.stopping: self.init(.interrupted, .stopped, "\(error)")
         case WireError.closed, is SSHError: self.init(.interrupted, .connection, "\(error)")
         case is WireError: self.init(.failed, .agent, "\(error)")

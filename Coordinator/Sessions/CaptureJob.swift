@@ -93,7 +93,7 @@ final class CaptureJob {
             self.conversation = conversation
             snapshot = try publish(conversation.run(), conversation)
         } catch {
-            keepWhatCame()
+            if case CaptureError.tooWide = error { writer?.abandon() } else { keepWhatCame() }
             try endCapture(error)
             return nil
         }

@@ -75,6 +75,8 @@ package enum CaptureError: Error, CustomStringConvertible {
     case agent(String)
     /// What the agent described or sent can't become a snapshot.
     case refused(String)
+    /// The agent described more at once than has room in memory; what came of it would make no tree either.
+    case tooWide(String)
     /// The host's repository may not grow any more: how much it holds, and what to do.
     case overLimit(String)
     /// Too little space is free where the repositories are.
@@ -87,7 +89,8 @@ package enum CaptureError: Error, CustomStringConvertible {
     package var description: String {
         switch self {
         case .agent(let message): message
-        case .refused(let message), .overLimit(let message), .noSpace(let message): message
+        case .refused(let message), .tooWide(let message), .overLimit(let message), .noSpace(let message):
+            message
         case .silent: "nothing came from the agent for \(Int(Patience.seconds / 60)) minutes"
         case .stopping: "the coordinator was stopped; the next backup goes on where this one was"
         }

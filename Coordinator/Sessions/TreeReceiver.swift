@@ -119,7 +119,7 @@ final class TreeReceiver {
 
     private func checkMemory(_ folder: OpenFolder, _ bytes: Int) throws {
         guard bytes > Self.mostOpenBytes else { return }
-        throw CaptureError.refused(
+        throw CaptureError.tooWide(
             "\(shown(folder)) and the folders around it hold too many entries at once, or too many extended attributes "
                 + "(\(folder.nodes.count) entries in this folder): move some of them into folders of their own"
         )

@@ -144,7 +144,8 @@ struct CatalogueAwayTests {
             } else {
                 #expect(host["state"]?.string != "ok" || state == "done", "\(what): \(host.text())")
                 #expect(
-                    outcome.error.contains("PostgreSQL") || outcome.error.contains("lock"),
+                    outcome.error.contains("PostgreSQL") || outcome.error.contains("lock")
+                        || outcome.error.contains("lost the catalogue"),
                     "\(what): \(outcome)"
                 )
             }

@@ -110,7 +110,7 @@ struct RoadTests {
         let sample = try Self.sample.get()
         let seeds = (0..<count).map { first + UInt64($0) }
         // Two at a time: most of the time an agent waits before it connects again.
-        let lanes = [try Lane(sample), try Lane(sample)]
+        let lanes = [try Lane(sample), try Lane(SampleHost(photos: 4, photoSize: 100_000))]
         let parts = [Array(seeds.prefix(count / 2)), Array(seeds.suffix(count - count / 2))]
         let box = Results<Cuts>()
         let other = Unchecked(lanes[1])

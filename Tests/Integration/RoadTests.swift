@@ -110,7 +110,8 @@ struct RoadTests {
         let sample = try Self.sample.get()
         let seeds = (0..<count).map { first + UInt64($0) }
         // Two at a time: most of the time an agent waits before it connects again.
-        let lanes = [try Lane(sample), try Lane(SampleHost(photos: 4, photoSize: 100_000))]
+        // Each with a library of its own, so that one's new files are not the other's.
+        let lanes = [try Lane(sample), try Lane(SampleHost(photos: 4, photoSize: 100_000, seed: 2))]
         let parts = [Array(seeds.prefix(count / 2)), Array(seeds.suffix(count - count / 2))]
         let box = Results<Cuts>()
         let other = Unchecked(lanes[1])
@@ -139,7 +140,7 @@ struct RoadTests {
             #expect(check.status == 0, "\(check)")
             let target = lane.installation.folder + "/restored"
             #expect(try lane.installation.coordinator("restore", "lisbon", "--to", target).status == 0)
-            let differences = try TreeListing(sample.uploadLocation + "/upload").differences(
+            let differences = try TreeListing(lane.sample.uploadLocation + "/upload").differences(
                 to: TreeListing(target + "/immich/upload")
             )
             #expect(differences == [])

@@ -1,6 +1,7 @@
 import Glibc
 import JSON
 import Posix
+import Synchronization
 import SSH
 import TestSupport
 import Testing
@@ -11,8 +12,21 @@ import Wire
 /// the other side is told.
 @Suite("Secrets", .serialized)
 struct SecretTests {
+    private final class Shared: Sendable {
+        private let value = Mutex<[pid_t: String]>([:])
+        func withLock<R>(_ body: (inout [pid_t: String]) -> R) -> R {
+            value.withLock { value in
+                var copy = value
+                let result = body(&copy)
+                value = copy
+                return result
+            }
+        }
+    }
+
     private final class Watch: Sendable {
         private let found = Results<String>()
+        private let looked = Shared()
         private let thread: Posix.Thread.Running
         let samples = Posix.Thread.Peak()
 
@@ -20,15 +34,24 @@ struct SecretTests {
         init(_ secrets: Results<(name: String, value: String)>) throws {
             let found = self.found
             let samples = self.samples
-            thread = try Posix.Thread.Running(every: 0.01) {
+            let looked = self.looked
+            thread = try Posix.Thread.Running(every: 0.02) {
+                let known = secrets.values
                 for name in (try? Directory.names("/proc")) ?? [] {
                     guard let pid = pid_t(String(decoding: name, as: UTF8.self)), pid != getpid(),
                         let line = try? Files.read("/proc/\(pid)/cmdline"), !line.isEmpty
                     else { continue }
+                    // Each process once, and again when there are more secrets or it became another program.
+                    let isNew = looked.withLock { looked in
+                        let mark = "\(line.count) \(known.count)"
+                        defer { looked[pid] = mark }
+                        return looked[pid] != mark
+                    }
+                    guard isNew else { continue }
                     samples.note(samples.value + 1)
                     let ours = line.firstRange(of: Array("holdfast-".utf8)) != nil
                     let environment = ours ? (try? Files.read("/proc/\(pid)/environ")) ?? [] : []
-                    for secret in secrets.values {
+                    for secret in known {
                         // The agent is given its token as an argument, by the line that a person pastes.
                         if secret.name == "join token" && line.firstRange(of: Array("join".utf8)) != nil {
                             continue
@@ -101,8 +124,9 @@ struct SecretTests {
             ("host key", installation.folder + "/state/host_key"),
         ] {
             let text = String(decoding: try Files.read(path), as: UTF8.self)
-            // The part of OpenSSH's format that is not the public key.
-            if let line = text.split(separator: "\n").dropFirst(3).first { secrets.add((name, String(line))) }
+            // From the middle of OpenSSH's format, where the private half begins.
+            let body = Array(text.split(separator: "\n").dropFirst().dropLast().joined())
+            secrets.add((name, String(body[(body.count / 2)...].prefix(40))))
         }
 
         note("doctor", try agent.command("doctor"))
@@ -164,7 +188,9 @@ struct SecretTests {
             to: installation.folder + "/state/passwords/listener"
         )
         try listener.stream.send(AgentMessage.request)
-        if let last = try listener.untilEnd() { said.append(("message to an agent", "\(last)")) }
+        try listener.stream.flush()
+        said.append(("message to an agent", "\(try listener.stream.receiveFromCoordinator())"))
+        listener.channel.close(seconds: 1)
 
         // No core of a process that knows something.
         for pid in installation.sessions() + [agent.pid].compactMap({ $0 }) {

@@ -16,7 +16,7 @@ package enum Files {
     package static func writeAtomically(_ bytes: [UInt8], to path: String, mode: mode_t = 0o600)
         throws(SystemCallError)
     {
-        let temporary = "\(path)-tmp-\(randomHex(8))"
+        let temporary = path + temporaryMark + randomHex(8)
         do throws(SystemCallError) {
             let file = try FileDescriptor(open: temporary, O_WRONLY | O_CREAT | O_EXCL, mode: mode)
             try file.writeAll(bytes)
@@ -29,6 +29,9 @@ package enum Files {
         }
         try syncDirectory(parent(path))
     }
+
+    /// Between a name and random digits: a file that `writeAtomically` has not finished.
+    package static let temporaryMark = "-tmp-"
 
     package static func rename(_ from: String, to: String) throws(SystemCallError) {
         _ = try retryingOnInterrupt("rename", to) { Glibc.rename(from, to) }

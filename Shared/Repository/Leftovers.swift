@@ -4,16 +4,19 @@ import Posix
 /// What a killed run left behind. Only the holder of the host's run lock calls these, before it writes.
 extension Repository {
     /// Removes temporary files of ours. Those of packs, index files and snapshots belong to whoever held the run lock
-    /// before, and one that was only stopped then finds nothing to put into place. Those of keys and locks go when
-    /// they were last written before `time`: younger ones may belong to another process that is adding one.
+    /// before, and one that was only stopped then finds nothing to put into place. Those of keys, of locks and of
+    /// `holdfast/` go when they were last written before `time`: younger ones may belong to another process that is
+    /// adding one.
     /// - Parameter time: When the run lock was taken, nanoseconds since 1970-01-01T00:00:00Z.
     /// - Returns: The paths that were removed.
     package func removeLeftovers(before time: Int64) throws -> [String] {
-        let mark = Array(Self.temporaryMark.utf8)
         var removed: [String] = []
-        for kind in Folder.allCases.map(\.rawValue) + ["data"] {
+        let side = ["holdfast", "holdfast/pins", "holdfast/proofs"]
+        for kind in Folder.allCases.map(\.rawValue) + ["data"] + side {
             let folder = "\(path)/\(kind)"
-            let isHoldersOnly = kind != Folder.keys.rawValue && kind != Folder.locks.rawValue
+            let isSide = side.contains(kind)
+            let isHoldersOnly = kind != Folder.keys.rawValue && kind != Folder.locks.rawValue && !isSide
+            let mark = Array((isSide ? Files.temporaryMark : Self.temporaryMark).utf8)
             guard Files.exists(folder) else { continue }
             for name in try Directory.names(folder) where name.firstRange(of: mark) != nil {
                 let file = "\(folder)/\(String(decoding: name, as: UTF8.self))"

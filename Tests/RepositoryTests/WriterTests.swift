@@ -200,13 +200,13 @@ struct WriterTests {
             "data/pack-tmp-holdfast-0011", "snapshots/\(bad)-tmp-holdfast-22", "index/\(bad)-tmp-holdfast-33",
         ].map { "\(made.path)/\($0)" }
         let foreign = "\(made.path)/snapshots/\(bad)-tmp-4711"
-        // Another process may be adding a key at this moment.
-        let key = "\(made.path)/keys/\(bad)-tmp-holdfast-44"
-        for file in ours + [foreign, key] { try Files.writeAtomically([1, 2, 3], to: file) }
+        // Another process may be adding a key or a record at this moment.
+        let others = ["keys/\(bad)-tmp-holdfast-44", "holdfast/epoch-tmp-55"].map { "\(made.path)/\($0)" }
+        for file in ours + [foreign] + others { try Files.writeAtomically([1, 2, 3], to: file) }
 
         let removed = try made.repository.removeLeftovers(before: Time.now() - 3600 * 1_000_000_000)
         #expect(Set(removed) == Set(ours))
-        #expect(try made.repository.removeLeftovers(before: Time.now() + 1_000_000_000) == [key])
+        #expect(try made.repository.removeLeftovers(before: Time.now() + 1_000_000_000) == others)
         #expect(try made.temporary() == [foreign])
         var index = try made.repository.loadIndex()
         #expect(index.count == 0)

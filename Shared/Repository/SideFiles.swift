@@ -55,15 +55,13 @@ extension Repository {
         try Files.writeAtomically(bytes, to: file)
     }
 
-    /// Between a file's name and random digits while it is being written.
-    private static let sideTemporaryMark = Array("-tmp-".utf8)
-
     /// Names of the files in `holdfast/` or in `folder` below it, in byte order, without those that are being written.
     package func sideFiles(in folder: String? = nil) throws -> [String] {
         let place = try folder.map { try sidePath($0) } ?? "\(path)/holdfast"
         do throws(SystemCallError) {
             var result: [String] = []
-            for name in try Directory.names(place) where name.firstRange(of: Self.sideTemporaryMark) == nil {
+            for name in try Directory.names(place)
+            where name.firstRange(of: Array(Files.temporaryMark.utf8)) == nil {
                 let text = String(decoding: name, as: UTF8.self)
                 if try FileStatus(path: "\(place)/\(text)", follow: false).kind != .directory {
                     result.append((folder.map { $0 + "/" } ?? "") + text)

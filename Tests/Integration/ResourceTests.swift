@@ -143,11 +143,9 @@ struct CatalogueAwayTests {
                 #expect(state == "done", "\(what): \(host.text())")
             } else {
                 #expect(host["state"]?.string != "ok" || state == "done", "\(what): \(host.text())")
-                #expect(
-                    outcome.error.contains("PostgreSQL") || outcome.error.contains("lock")
-                        || outcome.error.contains("lost the catalogue"),
-                    "\(what): \(outcome)"
-                )
+                // Which of them depends on who notices first: libpq, the fence, or `backup` itself.
+                let words = ["PostgreSQL", "lock", "catalogue", "connection"]
+                #expect(words.contains { outcome.error.contains($0) }, "\(what): \(outcome)")
             }
             try rig.verify(what, readEvery: 4)
         }

@@ -167,7 +167,8 @@ final class CaptureJob {
             resumed: (checkpoint?.partials ?? []) + [journal.partial].compactMap { $0 },
             journal: journal,
             report: report,
-            tick: tick
+            // This job holds the conversation.
+            tick: { [weak self] in try self?.tick() }
         )
     }
 

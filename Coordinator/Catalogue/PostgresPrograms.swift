@@ -27,12 +27,21 @@ package struct PostgresPrograms: Sendable, Equatable {
     package static func find(in folders: [String], version wanted: Int? = nil) throws(CatalogueError) -> Self
     {
         var best: Self?
+        var broken: String?
         for folder in folders {
-            guard let found = version(in: folder), versions.contains(found) else { continue }
+            let found: Int
+            do {
+                guard let version = try version(in: folder), versions.contains(version) else { continue }
+                found = version
+            } catch {
+                broken = "PostgreSQL in \(folder) can't be run: \(error)"
+                continue
+            }
             if let wanted, found != wanted { continue }
             if found > best?.version ?? 0 { best = Self(folder: folder, version: found) }
         }
         if let best { return best }
+        if let broken { throw .cluster(broken) }
         guard let wanted else {
             throw .cluster(
                 "no PostgreSQL \(versions.lowerBound) to \(versions.upperBound) is installed, which the catalogue needs: "
@@ -44,11 +53,12 @@ package struct PostgresPrograms: Sendable, Equatable {
         )
     }
 
-    private static func version(in folder: String) -> Int? {
+    private static func version(in folder: String) throws -> Int? {
         let server = "\(folder)/postgres"
-        guard Files.exists(server), Files.exists("\(folder)/initdb"), Files.exists("\(folder)/pg_ctl"),
-            let run = try? ChildProcess.run([server, "--version"], limit: 4096), run.end == .exit(0)
+        guard Files.exists(server), Files.exists("\(folder)/initdb"), Files.exists("\(folder)/pg_ctl")
         else { return nil }
+        let run = try ChildProcess.run([server, "--version"], limit: 4096)
+        guard run.end == .exit(0) else { return nil }
         // postgres (PostgreSQL) 15.12 (Debian 15.12-0+deb12u2); a beta is 19beta1.
         let words = String(decoding: run.output, as: UTF8.self).split(separator: " ")
         guard words.count > 2 else { return nil }

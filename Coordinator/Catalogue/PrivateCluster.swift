@@ -209,8 +209,12 @@ package final class PrivateCluster {
             if started.end == .exit(0), condition() == .ready { return }
             attempts -= 1
             if attempts == 0 {
+                // Its log lies on the same disk, and may say nothing of one that is full.
+                let free = (try? Files.space(folder))?.free ?? .max
+                let full = free < 32 << 20 ? "no space is left on its disk, free some space; it says: " : ""
                 throw CatalogueError.cluster(
-                    "the catalogue's server in \(folder) does not start: \(lastLines(of: log, or: started.error))"
+                    "the catalogue's server in \(folder) does not start: \(full)"
+                        + lastLines(of: log, or: started.error)
                 )
             }
             Time.sleep(seconds: 1)

@@ -35,8 +35,9 @@ package struct ChildProcess: ~Copyable, Sendable {
         // Sources are first moved above every target, so that no dup2 overwrites one that is still needed.
         var moved: [Int32] = []
         defer { for raw in moved { _ = Glibc.close(raw) } }
+        let targets = Int32(3 + extra.count)
         func place(_ raw: Int32, at target: Int32) throws(SystemCallError) {
-            let high = try retryingOnInterrupt("dup") { fcntl(raw, F_DUPFD_CLOEXEC, Int32(64)) }
+            let high = try retryingOnInterrupt("dup") { fcntl(raw, F_DUPFD_CLOEXEC, targets) }
             moved.append(high)
             posix_spawn_file_actions_adddup2(&actions, high, target)
         }
@@ -49,7 +50,7 @@ package struct ChildProcess: ~Copyable, Sendable {
         }
         for (index, raw) in extra.enumerated() { try place(raw, at: Int32(3 + index)) }
         // Whatever a library left without close-on-exec stays here: a child may outlive this process by days.
-        clinux_spawn_close_from(&actions, Int32(3 + extra.count))
+        clinux_spawn_close_from(&actions, targets)
 
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)

@@ -29,7 +29,8 @@ package enum SSHClient {
             expectedHostKey: expectedHostKey,
             key: key,
             user: user,
-            seconds: Double(deadline - Time.monotonic()) / 1e9,
+            until: deadline,
+            of: seconds,
             liveness: liveness,
             rekeyBytes: rekeyBytes
         )
@@ -46,7 +47,31 @@ package enum SSHClient {
         liveness: Liveness = .standard,
         rekeyBytes: UInt64 = 0
     ) throws(SSHError) -> SSHChannel {
-        let deadline = Time.monotonic() + Int64(seconds * 1e9)
+        try connect(
+            socket,
+            address: address,
+            expectedHostKey: expectedHostKey,
+            key: key,
+            user: user,
+            until: Time.monotonic() + Int64(seconds * 1e9),
+            of: seconds,
+            liveness: liveness,
+            rekeyBytes: rekeyBytes
+        )
+    }
+
+    /// - Parameter seconds: What is allowed in all, for the message; `deadline` is the end of it.
+    private static func connect(
+        _ socket: consuming FileDescriptor,
+        address: String,
+        expectedHostKey: Fingerprint,
+        key: KeyPair,
+        user: String,
+        until deadline: Int64,
+        of seconds: Double,
+        liveness: Liveness,
+        rekeyBytes: UInt64
+    ) throws(SSHError) -> SSHChannel {
         let session = try Session(socket: socket, liveness: liveness)
         try configure(session)
         try session.set(SSH_OPTIONS_USER, user)

@@ -1,4 +1,3 @@
-import Glibc
 import Posix
 import Repository
 
@@ -52,9 +51,8 @@ final class BlobFeed {
     }
 
     private final class Shared: @unchecked Sendable {
-        // Everything below is guarded by `mutex`.
-        private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-        private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+        // Guards everything below.
+        private let monitor = Monitor()
         private var wishes = Queue<BlobID>()
         private var ready = Queue<Delivery>()
         private var readyBytes = 0
@@ -63,44 +61,29 @@ final class BlobFeed {
         private var spareBytes = 0
         private var ended = false
 
-        init() {
-            pthread_mutex_init(mutex, nil)
-            pthread_cond_init(changed, nil)
-        }
-
         deinit {
             while let delivery = ready.popFirst() { delivery.buffer.deallocate() }
             for buffer in spare { buffer.deallocate() }
-            pthread_cond_destroy(changed)
-            pthread_mutex_destroy(mutex)
-            changed.deallocate()
-            mutex.deallocate()
-        }
-
-        private func locked<R>(_ body: () -> R) -> R {
-            pthread_mutex_lock(mutex)
-            defer { pthread_mutex_unlock(mutex) }
-            return body()
         }
 
         func wish(_ id: BlobID) {
-            locked {
+            monitor.locked {
                 wishes.append(id)
-                if wishes.count == 1 { pthread_cond_broadcast(changed) }
+                if wishes.count == 1 { monitor.wakeAll() }
             }
         }
 
         func end() {
-            locked {
+            monitor.locked {
                 ended = true
-                pthread_cond_broadcast(changed)
+                monitor.wakeAll()
             }
         }
 
         func nextWish() -> BlobID? {
-            locked {
+            monitor.locked {
                 while !ended && (wishes.isEmpty || readyBytes >= BlobFeed.ahead) {
-                    pthread_cond_wait(changed, mutex)
+                    monitor.wait()
                 }
                 return ended ? nil : wishes.popFirst()
             }
@@ -117,32 +100,32 @@ final class BlobFeed {
         func deliver(damage: String) { put(Delivery(damage: damage)) }
 
         private func put(_ delivery: Delivery) {
-            locked {
+            monitor.locked {
                 ready.append(delivery)
                 readyBytes += delivery.buffer.count
-                if ready.count == 1 { pthread_cond_broadcast(changed) }
+                if ready.count == 1 { monitor.wakeAll() }
             }
         }
 
         func take() -> Delivery {
-            locked {
+            monitor.locked {
                 while true {
                     if let delivery = ready.popFirst() {
                         let was = readyBytes
                         readyBytes -= delivery.buffer.count
                         if was >= BlobFeed.ahead && readyBytes < BlobFeed.ahead {
-                            pthread_cond_broadcast(changed)
+                            monitor.wakeAll()
                         }
                         return delivery
                     }
-                    pthread_cond_wait(changed, mutex)
+                    monitor.wait()
                 }
             }
         }
 
         /// The smallest spare piece that is large enough and not far too large, or a new one.
         private func room(_ count: Int) -> UnsafeMutableRawBufferPointer {
-            let found: UnsafeMutableRawBufferPointer? = locked {
+            let found: UnsafeMutableRawBufferPointer? = monitor.locked {
                 let best = spare.indices.filter { spare[$0].count >= count && spare[$0].count / 8 <= count }
                     .min { spare[$0].count < spare[$1].count }
                 guard let best else { return nil }
@@ -154,7 +137,7 @@ final class BlobFeed {
         }
 
         func giveBack(_ delivery: Delivery) {
-            let kept = locked { () -> Bool in
+            let kept = monitor.locked { () -> Bool in
                 // Small ones come cheap from the allocator.
                 guard delivery.buffer.count >= 64 << 10,
                     spareBytes + delivery.buffer.count <= BlobFeed.ahead

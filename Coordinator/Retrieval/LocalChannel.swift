@@ -1,4 +1,4 @@
-import Glibc
+import Posix
 import Wire
 
 /// Two ends of a connection inside this process: the restore on the NAS itself takes the same road as one over SSH.
@@ -32,53 +32,36 @@ final class LocalChannel: ByteChannel, @unchecked Sendable {
 
     /// Bytes in one direction. Both ends may be used at the same time, each by one thread.
     private final class Pipe: @unchecked Sendable {
-        // Everything below is guarded by `mutex`; the bytes between the marks by their order.
-        private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-        private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+        // Guards everything below; the bytes between the marks are guarded by their order.
+        private let monitor = Monitor()
         private let ring = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
         private var written = 0
         private var taken = 0
         private var closed = false
 
-        init() {
-            pthread_mutex_init(mutex, nil)
-            pthread_cond_init(changed, nil)
-        }
-        deinit {
-            pthread_cond_destroy(changed)
-            pthread_mutex_destroy(mutex)
-            changed.deallocate()
-            mutex.deallocate()
-            ring.deallocate()
-        }
+        deinit { ring.deallocate() }
 
-        private func locked<R>(_ body: () -> R) -> R {
-            pthread_mutex_lock(mutex)
-            defer { pthread_mutex_unlock(mutex) }
-            return body()
-        }
-
-        var hasInput: Bool { locked { written > taken || closed } }
+        var hasInput: Bool { monitor.locked { written > taken || closed } }
 
         func close() {
-            locked {
+            monitor.locked {
                 closed = true
-                pthread_cond_broadcast(changed)
+                monitor.wakeAll()
             }
         }
 
         /// 0 at the end.
         func read(into buffer: UnsafeMutableRawBufferPointer) -> Int {
-            let (start, count) = locked {
-                while written == taken && !closed { pthread_cond_wait(changed, mutex) }
+            let (start, count) = monitor.locked {
+                while written == taken && !closed { monitor.wait() }
                 return (
                     taken % ring.count, min(written - taken, buffer.count, ring.count - taken % ring.count)
                 )
             }
             buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: ring[start..<start + count]))
-            locked {
+            monitor.locked {
                 taken += count
-                pthread_cond_broadcast(changed)
+                monitor.wakeAll()
             }
             return count
         }
@@ -87,8 +70,8 @@ final class LocalChannel: ByteChannel, @unchecked Sendable {
         func write(_ bytes: UnsafeRawBufferPointer) -> Bool {
             var done = 0
             while done < bytes.count {
-                let (start, count) = locked {
-                    while written - taken == ring.count && !closed { pthread_cond_wait(changed, mutex) }
+                let (start, count) = monitor.locked {
+                    while written - taken == ring.count && !closed { monitor.wait() }
                     let room = min(ring.count - (written - taken), ring.count - written % ring.count)
                     return (written % ring.count, closed ? 0 : min(bytes.count - done, room))
                 }
@@ -96,9 +79,9 @@ final class LocalChannel: ByteChannel, @unchecked Sendable {
                 UnsafeMutableRawBufferPointer(rebasing: ring[start..<start + count]).copyMemory(
                     from: UnsafeRawBufferPointer(rebasing: bytes[done..<done + count])
                 )
-                locked {
+                monitor.locked {
                     written += count
-                    pthread_cond_broadcast(changed)
+                    monitor.wakeAll()
                 }
                 done += count
             }

@@ -60,8 +60,8 @@ extension Repository {
         let place = try folder.map { try sidePath($0) } ?? "\(path)/holdfast"
         do throws(SystemCallError) {
             var result: [String] = []
-            for name in try Directory.names(place)
-            where name.firstRange(of: Array(Files.temporaryMark.utf8)) == nil {
+            let mark = Array(Files.temporaryMark.utf8)
+            for name in try Directory.names(place) where name.firstRange(of: mark) == nil {
                 let text = String(decoding: name, as: UTF8.self)
                 if try FileStatus(path: "\(place)/\(text)", follow: false).kind != .directory {
                     result.append((folder.map { $0 + "/" } ?? "") + text)

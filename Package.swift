@@ -114,7 +114,9 @@ let package = Package(
         ),
         .executableTarget(
             name: "holdfast-benchmark",
-            dependencies: ["Arguments", "Catalogue", "Fleet", "JSON", "Posix", "Postgres", "SSH", "Wire"],
+            dependencies: [
+                "Arguments", "Catalogue", "Fleet", "JSON", "Posix", "Postgres", "SSH", "TestSupport", "Wire",
+            ],
             path: "Tests/Benchmarks",
             swiftSettings: house
         ),
@@ -122,8 +124,7 @@ let package = Package(
             name: "holdfast-fuzz",
             dependencies: [
                 "Arguments", "Capture", "Configuration", "Fleet", "Immich", "JSON", "Posix", "Repository",
-                "SSH",
-                "Sessions", "Wire",
+                "SSH", "Sessions", "TestSupport", "Wire",
             ],
             path: "Tests/Fuzz",
             swiftSettings: house

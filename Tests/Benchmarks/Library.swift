@@ -1,5 +1,6 @@
 import Glibc
 import Posix
+import TestSupport
 
 /// A library as Immich lays one out, of files that nothing compresses and of which no two share a byte run.
 struct Library {
@@ -59,20 +60,6 @@ struct Library {
             result.append(digit)
         }
         return result
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): fast, seeded, and of no use to a compressor.
-struct SplitMix {
-    private var state: UInt64
-    init(_ seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
     }
 }
 

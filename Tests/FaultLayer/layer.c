@@ -49,8 +49,7 @@ struct control {
     uint32_t kinds;          // bits of the kinds that count
     int32_t victim;          // a process that is killed as well, first; 0 for none
     int64_t at;              // the step, from 1 on
-    int64_t jump_at;         // the step at which the monotonic clock jumps, or 0
-    int64_t jump;            // by so many nanoseconds
+    _Atomic int64_t jump;    // nanoseconds by which the monotonic clock jumps when a pack is begun
     _Atomic int64_t steps;   // so far
     _Atomic int64_t offset;  // of the monotonic clock
     _Atomic int32_t fired;   // the process at whose step the order was carried out first
@@ -176,7 +175,9 @@ static struct step begin(enum kind kind, int64_t bytes, const char *path) {
     struct step step = {0, 0, kind};
     int saved = errno;
     step.number = atomic_fetch_add(&control->steps, 1) + 1;
-    if (control->jump_at && step.number == control->jump_at) atomic_fetch_add(&control->offset, control->jump);
+    if (kind == CREATE && strstr(path, "/data/pack-")) {
+        atomic_fetch_add(&control->offset, atomic_exchange(&control->jump, 0));
+    }
     step.hit = control->action != NOTHING
         && (step.number == control->at || ((control->flags & ALL_LATER) && step.number > control->at));
     note(step.number, kind, bytes, 0, path);

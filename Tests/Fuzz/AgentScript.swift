@@ -1,4 +1,5 @@
 import Wire
+import TestSupport
 
 /// The agent's part of a capture: a valid conversation over a made-up library, which a mutator then spoils.
 final class AgentScript {
@@ -15,7 +16,7 @@ final class AgentScript {
         var position: UInt64
     }
 
-    private var random: Random
+    private var random: SplitMix
     /// Of the library; the same for many conversations, so that most of it is known from earlier.
     private let shape: UInt64
     private var mutator: FrameMutator
@@ -36,7 +37,7 @@ final class AgentScript {
     private var ended = false
 
     init(seed: UInt64, shape: UInt64, rate: Int) {
-        random = Random(seed)
+        random = SplitMix(seed)
         self.shape = shape
         mutator = FrameMutator(rate: rate)
         deep = random.once(in: 40)
@@ -151,7 +152,7 @@ final class AgentScript {
 
     /// A folder's entries, the same at each call but for a few that changed.
     private func content(_ folder: Folder) -> (entries: [Entry], folders: [Folder]) {
-        var shaped = Random(shape ^ folder.id)
+        var shaped = SplitMix(shape ^ folder.id)
         var entries: [Entry] = []
         var folders: [Folder] = []
         func add(_ name: String, _ place: Place) {
@@ -186,7 +187,7 @@ final class AgentScript {
         return (entries, folders)
     }
 
-    private func file(_ name: String, _ size: UInt64?, _ shaped: inout Random) -> Entry {
+    private func file(_ name: String, _ size: UInt64?, _ shaped: inout SplitMix) -> Entry {
         var entry = Entry(kind: .file, name: Array(name.utf8))
         entry.permissions = 0o644
         entry.inode = shaped.next() | 1
@@ -203,7 +204,7 @@ final class AgentScript {
         return entry
     }
 
-    private func special(_ name: String, _ shaped: inout Random) -> Entry {
+    private func special(_ name: String, _ shaped: inout SplitMix) -> Entry {
         var entry = Entry(
             kind: shaped.pick([.symlink, .fifo, .blockDevice, .characterDevice]),
             name: Array(name.utf8)
@@ -214,7 +215,7 @@ final class AgentScript {
         return entry
     }
 
-    private func attribute(_ random: inout Random) -> Entry.Attribute {
+    private func attribute(_ random: inout SplitMix) -> Entry.Attribute {
         Entry.Attribute(name: Array("user.x".utf8), value: random.bytes(random.below(90)))
     }
 

@@ -3,6 +3,7 @@ import Posix
 import Repository
 import Sessions
 import Wire
+import TestSupport
 
 /// Runs captures of scripted agents against a real repository, and checks now and then what they left in it.
 final class Captures {
@@ -26,7 +27,7 @@ final class Captures {
     ///
     /// - Parameter tick: Called for every frame.
     func run(seed: UInt64, tick: @escaping () -> Void) throws -> (frames: Int, outcome: String) {
-        var random = Random(seed)
+        var random = SplitMix(seed)
         if units % Self.generation == 0 { shape = random.next() }
         units += 1
         let rate = random.pick([0, 5, 50, 500, 500, 5000])

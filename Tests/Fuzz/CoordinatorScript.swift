@@ -2,6 +2,7 @@ import Capture
 import Glibc
 import Posix
 import Wire
+import TestSupport
 
 /// The agent's files' part against a coordinator that answers with what a mutator made of its answers.
 struct Sendings {
@@ -10,7 +11,7 @@ struct Sendings {
     /// Makes a library of some hundred small files below `folder`.
     init(folder: String) throws {
         self.folder = folder
-        var random = Random(7)
+        var random = SplitMix(7)
         for number in 0..<12 {
             let place = "\(folder)/\(number % 4)/\(number)"
             try Files.makeDirectories(place)
@@ -22,7 +23,7 @@ struct Sendings {
     }
 
     func run(seed: UInt64) -> (frames: Int, outcome: String) {
-        var random = Random(seed)
+        var random = SplitMix(seed)
         var mutator = FrameMutator(rate: random.pick([0, 3, 10, 40]))
         var answers: [Frame] = []
         var frames = 0

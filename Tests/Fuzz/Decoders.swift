@@ -8,6 +8,7 @@ import Repository
 import SSH
 import Sessions
 import Wire
+import TestSupport
 
 /// Everything that reads what comes from outside, each with texts that it accepts.
 struct Decoders {
@@ -18,6 +19,12 @@ struct Decoders {
     }
 
     private struct Refused: Error, CustomStringConvertible { let description = "refused" }
+
+    /// Accepted, but wrongly.
+    private struct Finding: Error, CustomStringConvertible {
+        let description: String
+        init(_ description: String) { self.description = description }
+    }
 
     private let all: [Decoder]
 
@@ -79,7 +86,7 @@ struct Decoders {
             let message = try bytes.dropFirst().withUnsafeBytes { try AgentMessage(type: type, body: $0) }
             // Every accepted body has exactly one spelling.
             let again = Frame(message)
-            if again.body != Array(bytes.dropFirst()) { fatalError("two spellings of \(message)") }
+            if again.body != Array(bytes.dropFirst()) { throw Finding("two spellings of \(message)") }
         }
         add(
             "coordinator's frame",
@@ -91,7 +98,9 @@ struct Decoders {
             let message = try bytes.dropFirst().withUnsafeBytes {
                 try CoordinatorMessage(type: type, body: $0)
             }
-            if Frame(message).body != Array(bytes.dropFirst()) { fatalError("two spellings of \(message)") }
+            if Frame(message).body != Array(bytes.dropFirst()) {
+                throw Finding("two spellings of \(message)")
+            }
         }
         add("join token", text(token.text)) { _ = try required(JoinToken(string($0))) }
         add("public key", text(key.openSSH + " comment")) { _ = try required(PublicKey(openSSH: string($0))) }
@@ -99,7 +108,9 @@ struct Decoders {
         add("fingerprint", text(key.fingerprint.text)) { _ = try required(Fingerprint(text: string($0))) }
         add("JSON", text(#"{"a":[1,-2.5e3,true,null,"\u00e9\ud83d\ude00"],"b":{"c":""}}"#, "[[[[[]]]]]")) {
             let json = try JSON(parsing: $0)
-            if try JSON(parsing: json.encoded()) != json { fatalError("JSON is not read as it was written") }
+            if try JSON(parsing: json.encoded()) != json {
+                throw Finding("JSON is not read as it was written")
+            }
         }
         add(
             "inventory",
@@ -186,14 +197,15 @@ struct Decoders {
         return header
     }
 
-    func run(seed: UInt64) -> String {
-        var random = Random(seed)
+    /// - Throws: What no text may bring about.
+    func run(seed: UInt64) throws -> String {
+        var random = SplitMix(seed)
         let decoder = random.pick(all)
         var bytes = random.once(in: 50) ? random.bytes(random.below(300)) : random.pick(decoder.samples)
         if !random.once(in: 20) { random.mutate(&bytes) }
         do {
             try decoder.decode(bytes)
             return "\(decoder.name): accepted"
-        } catch { return "\(decoder.name): refused" }
+        } catch let finding as Finding { throw finding } catch { return "\(decoder.name): refused" }
     }
 }

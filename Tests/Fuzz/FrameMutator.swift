@@ -1,4 +1,5 @@
 import Wire
+import TestSupport
 
 /// A frame before it is bytes.
 struct Frame {
@@ -40,7 +41,7 @@ struct FrameMutator {
 
     init(rate: Int) { self.rate = rate }
 
-    mutating func bytes(_ frame: Frame, _ random: inout Random) -> [UInt8] {
+    mutating func bytes(_ frame: Frame, _ random: inout SplitMix) -> [UInt8] {
         var result: [UInt8] = []
         if rate != 0 && random.once(in: rate) {
             changed += 1
@@ -56,7 +57,7 @@ struct FrameMutator {
         return result
     }
 
-    private mutating func change(_ frame: Frame, _ random: inout Random) -> [UInt8] {
+    private mutating func change(_ frame: Frame, _ random: inout SplitMix) -> [UInt8] {
         var frame = frame
         switch random.below(16) {
         case 0...4:
@@ -101,13 +102,13 @@ final class Script: ByteChannel {
     private var said: [UInt8] = []
     private let more: () -> [UInt8]?
     private let hear: (Frame) -> Void
-    private var random: Random
+    private var random: SplitMix
 
     /// - Parameters:
     ///   - more: The next bytes to read, when they are needed; nil at the end.
     ///   - hear: Gets every frame that was written.
     init(seed: UInt64, more: @escaping () -> [UInt8]?, hear: @escaping (Frame) -> Void) {
-        random = Random(seed)
+        random = SplitMix(seed)
         self.more = more
         self.hear = hear
     }

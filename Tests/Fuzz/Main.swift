@@ -1,6 +1,7 @@
 import Arguments
 import Glibc
 import Posix
+import TestSupport
 
 private let usage = """
     usage: holdfast-fuzz [--frames N] [--seed S]
@@ -105,7 +106,7 @@ enum Fuzz {
         let sendings = try Sendings(folder: folder + "/library")
         let decoders = try Decoders()
         var outcomes: [String: Int] = [:]
-        var random = Random(seed)
+        var random = SplitMix(seed)
         var counts = (captures: 0, sendings: 0, decoders: 0)
         let start = Time.monotonic()
         var done: Int { counts.captures + counts.sendings + counts.decoders }
@@ -124,7 +125,7 @@ enum Fuzz {
                 outcome = "sending \(result.outcome)"
             } else {
                 counts.decoders += 1
-                outcome = decoders.run(seed: unit)
+                outcome = try decoders.run(seed: unit)
             }
             place.pointee.frames = UInt64(done)
             outcomes[outcome, default: 0] += 1

@@ -58,8 +58,8 @@ package final class FaultLayer {
         package var short = false
         /// A process that is killed first.
         package var victim: pid_t = 0
-        /// At this step the monotonic clock jumps by so many seconds.
-        package var jump: (at: Int, seconds: Int)?
+        /// When the first pack is begun, the monotonic clock jumps by so many seconds.
+        package var jump = 0
 
         package init(_ roles: Roles, _ kinds: [Kind], _ action: Action = .nothing, at: Int = 0) {
             self.roles = roles
@@ -119,7 +119,7 @@ package final class FaultLayer {
             }
         let flags: UInt32 = (order.after ? 1 : 0) | (order.allLater ? 2 : 0) | (order.short ? 4 : 0)
         // Counting stops while the rest is exchanged.
-        try write([UInt8](repeating: 0, count: 72))
+        try write([UInt8](repeating: 0, count: 64))
         truncate("\(folder)/log", 0)
         put(action)
         put(code)
@@ -128,9 +128,8 @@ package final class FaultLayer {
         put(order.kinds.reduce(0) { $0 | $1.bit })
         put(order.victim)
         put(Int64(order.at))
-        put(Int64(order.jump?.at ?? 0))
-        put(Int64(order.jump?.seconds ?? 0) * 1_000_000_000)
-        try write(bytes + [UInt8](repeating: 0, count: 72 - bytes.count))
+        put(Int64(order.jump) * 1_000_000_000)
+        try write(bytes + [UInt8](repeating: 0, count: 64 - bytes.count))
     }
 
     /// Nothing is counted any more.
@@ -147,10 +146,10 @@ package final class FaultLayer {
     }
 
     /// Steps since `set`.
-    package var count: Int { Int(number(at: 48, as: Int64.self)) }
+    package var count: Int { Int(number(at: 40, as: Int64.self)) }
     /// The process at whose step the order was carried out, nil while it was not.
     package var fired: pid_t? {
-        let pid = number(at: 64, as: Int32.self)
+        let pid = number(at: 56, as: Int32.self)
         return pid == 0 ? nil : pid
     }
 

@@ -96,13 +96,10 @@ package final class SampleHost: Sendable {
     private static func makePhotos(_ count: Int, size: Int, seed: UInt64, in folder: String) throws {
         try Files.makeDirectories(folder)
         for index in 0..<count {
-            var state = seed &* 1_000_003 &+ UInt64(index)
-            let length = max(64, size / 2 + Int(next(&state) % UInt64(max(1, size))))
+            var random = SplitMix(seed &* 1_000_003 &+ UInt64(index))
+            let length = max(64, size / 2 + random.below(size))
             var bytes: [UInt8] = [0xFF, 0xD8, 0xFF, 0xE0]
-            bytes.reserveCapacity(length + 8)
-            while bytes.count < length {
-                withUnsafeBytes(of: next(&state)) { bytes.append(contentsOf: $0) }
-            }
+            bytes += random.bytes(length - 4)
             let digits = String(index)
             let name = "PXL_\(seed)_" + String(repeating: "0", count: max(0, 5 - digits.count)) + digits
             let file = try FileDescriptor(open: "\(folder)/\(name).jpg", O_WRONLY | O_CREAT | O_TRUNC)
@@ -110,13 +107,4 @@ package final class SampleHost: Sendable {
             try file.close()
         }
     }
-}
-
-/// The next number of SplitMix64 (Steele, Lea, Flood 2014).
-private func next(_ state: inout UInt64) -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var mixed = state
-    mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-    return mixed ^ (mixed >> 31)
 }

@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 import Wire
 
@@ -40,7 +41,7 @@ struct FrameStreamTests {
 
     @Test(arguments: [1, 2, 3, 4, 5, 6, 7, 64, 1000, 4096, 65_537, 1 << 20, 1 << 24])
     func `arrive whole whatever the size of the reads`(piece: Int) throws {
-        var random = Seeded(UInt64(piece))
+        var random = SplitMix(UInt64(piece))
         let memory = Memory { _ in piece }
         var frames: [(UInt8, [UInt8])] = []
         let most = piece < 64 ? 300 : 200_000
@@ -125,7 +126,7 @@ struct FrameStreamTests {
     }
 
     @Test(arguments: 0..<20) func `of any kind go through a pair of streams`(seed: Int) throws {
-        var random = Seeded(UInt64(seed))
+        var random = SplitMix(UInt64(seed))
         let out = Memory()
         let sender = FrameStream(out)
         var sent: [AgentMessage] = []
@@ -136,7 +137,7 @@ struct FrameStreamTests {
             }
         }
         try sender.flush()
-        var sizes = Seeded(UInt64(seed) + 1000)
+        var sizes = SplitMix(UInt64(seed) + 1000)
         let into = Memory { _ in Int.random(in: 1...5000, using: &sizes) }
         into.input = out.written
         let receiver = FrameStream(into)

@@ -1,11 +1,12 @@
 import Glibc
+import TestSupport
 import Testing
 import Wire
 
 @Suite("Messages")
 struct MessageTests {
     @Test(arguments: 0..<50) func `every message comes back as it was`(seed: Int) throws {
-        var random = Seeded(UInt64(seed))
+        var random = SplitMix(UInt64(seed))
         for message in random.agentMessages() {
             #expect(try agentMessage(message.type, encoded(message)) == message)
         }
@@ -15,7 +16,7 @@ struct MessageTests {
     }
 
     @Test func `a message that is cut or too long is refused wherever that is`() {
-        var random = Seeded(7)
+        var random = SplitMix(7)
         for message in random.agentMessages() {
             let body = encoded(message)
             for end in body.indices {
@@ -136,7 +137,7 @@ struct MessageTests {
     @Test func `random bytes are refused or mean something, and never crash`() throws {
         let wanted = getenv("HOLDFAST_FUZZ").flatMap { Int(String(cString: $0)) } ?? 100_000
         let seed = UInt64(0x484F_4C44)
-        var random = Seeded(seed)
+        var random = SplitMix(seed)
         var accepted = 0
         var seeds: [(UInt8, [UInt8])] = []
         for _ in 0..<8 {

@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 import Wire
 
@@ -16,7 +17,7 @@ struct RestoreMessageTests {
     )
         throws
     {
-        var random = Seeded(UInt64(seed))
+        var random = SplitMix(UInt64(seed))
         for message in random.restoreRequests() {
             let body = encoded(message)
             #expect(try request(message.type, body) == message)
@@ -36,7 +37,7 @@ struct RestoreMessageTests {
     }
 
     @Test func `bytes changed anywhere never crash the reader`() {
-        var random = Seeded(11)
+        var random = SplitMix(11)
         for _ in 0..<2000 {
             for message in random.restoreReplies() {
                 var body = encoded(message)

@@ -109,6 +109,9 @@ package struct ScryptCost: Equatable, Sendable {
     /// For the recovery passphrase, which people write down and type: 128 MiB a try.
     package static let costly = ScryptCost(n: 1 << 17, r: 8, p: 1)
 
+    /// What a try costs, to compare.
+    var work: Int { n * r * p }
+
     /// The bounds that restic sets, and one on `p` so that a hostile key file cannot keep us busy for hours.
     var isAllowed: Bool {
         n > 1 && n & (n - 1) == 0 && r >= 1 && p >= 1 && p <= 1024 && r <= 1 << 20 && n <= 1 << 30

@@ -127,7 +127,9 @@ package final class Repository: Sendable {
     /// As many key files as stock restic looks at.
     private static let mostKeys = 20
 
-    private static func open(at path: String, _ attempt: (KeyFile) throws -> MasterKey?) throws -> Repository
+    /// Opens with the first master key that `attempt` makes of a key file; those that cost least to try come first.
+    /// - Throws: As `open(at:password:)`.
+    package static func open(at path: String, _ attempt: (KeyFile) throws -> MasterKey?) throws -> Repository
     {
         let path = trimmed(path)
         let sealed: [UInt8]
@@ -139,6 +141,7 @@ package final class Repository: Sendable {
         }
         var unreadable: [String] = []
         var damaged: RepositoryError?
+        var keys: [(id: BlobID, key: KeyFile)] = []
         let names = try listed("\(path)/keys")
         for id in names.prefix(mostKeys) {
             let file = "\(path)/keys/\(id)"
@@ -152,11 +155,12 @@ package final class Repository: Sendable {
                         reason: "its content is not what its name says, and no other key opens"
                     )
             }
-            let key: KeyFile
-            do throws(KeyFile.Unreadable) { key = try KeyFile(parsing: text) } catch {
+            do throws(KeyFile.Unreadable) { keys.append((id, try KeyFile(parsing: text))) } catch {
                 unreadable.append("\(file) (\(error.reason))")
-                continue
             }
+        }
+        // A try of the recovery key costs a thousand times as much as one of the host's own.
+        for (id, key) in keys.sorted(by: { $0.key.cost.work < $1.key.cost.work }) {
             guard let master = try attempt(key) else { continue }
             guard let plain = try Sealer(master).open(sealed) else {
                 throw RepositoryError.damaged(

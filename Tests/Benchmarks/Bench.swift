@@ -120,10 +120,9 @@ struct Bench {
     private func restore(_ library: Library, by tool: any Tool, as work: String, into report: inout Report)
         throws
     {
-        let target = "\(folder)/restored"
-        try? Files.removeTree(target)
+        // Stays to the end: see `PeerTool.setAside`.
+        let target = "\(folder)/restored-\(randomHex(4))"
         try Files.makeDirectories(target)
-        defer { try? Files.removeTree(target) }
         for (part, cost) in try tool.restore(library, to: target) {
             let name = part.isEmpty ? tool.name : "\(tool.name): \(part)"
             report.add(work, name, cost, bytes: library.bytes)

@@ -106,9 +106,7 @@ final class Holdfast: Tool {
 
     /// Fetched by the agent over SSH, which is what the others do too; and written on the NAS itself.
     func restore(_ library: Library, to folder: String) throws -> [(part: String, cost: Measurement)] {
-        let place = "\(self.folder)/nas/restored"
-        try? Files.removeTree(place)
-        defer { try? Files.removeTree(place) }
+        let place = "\(self.folder)/nas/restored-\(randomHex(4))"
         let host = host(library)
         let line = try run(command("restore", host, "--remote"))
         guard

@@ -198,6 +198,22 @@ struct CryptoRepositoryTests {
         #expect(try FileStatus(path: "\(path)/data/ff").mode & 0o777 == 0o700)
     }
 
+    /// The recovery key takes 128 MiB and half a second, and lies before the host's own as often as behind it.
+    @Test func `opening tries the keys that cost least first`() throws {
+        let scratch = try ScratchFolder()
+        for number in 0..<6 {
+            let costly = try RecoveryKey.derive(passphrase: "on paper", cost: ScryptCost(n: 4096, r: 8, p: 1))
+            let path = "\(scratch.path)/\(number)"
+            _ = try Repository.create(at: path, keys: [.recovery(costly), .password("own")])
+            var tried: [Int] = []
+            _ = try Repository.open(at: path) {
+                tried.append($0.cost.n)
+                return try $0.open(Array("own".utf8))
+            }
+            #expect(tried == [ScryptCost.cheap.n])
+        }
+    }
+
     @Test func `only an empty folder or the rest of an unfinished making is taken`() throws {
         let scratch = try ScratchFolder()
         let path = "\(scratch.path)/repository"

@@ -133,7 +133,7 @@ final class BlobFeed {
                 spareBytes -= buffer.count
                 return buffer
             }
-            return found ?? .allocate(byteCount: max(4096, count), alignment: 64)
+            return found ?? .allocate(byteCount: max(4096, count), alignment: 16)
         }
 
         func giveBack(_ delivery: Delivery) {

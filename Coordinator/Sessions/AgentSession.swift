@@ -210,6 +210,7 @@ package final class AgentSession {
                 }
                 if let job, try perform(job, receiver) == nil { return true }
             }
+            Host.returnFreedMemory()
             tell("idle")
             defer { tell("working") }
             switch try channel.waitReadable(alsoOn: control.raw) {

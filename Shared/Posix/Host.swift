@@ -46,6 +46,9 @@ package enum Host {
     /// Best effort.
     package static func limitMemory(_ bytes: UInt64) { _ = clinux_limit_memory(bytes) }
 
+    /// Gives memory that was freed back to the machine; for a process that will wait for long.
+    package static func returnFreedMemory() { clinux_return_freed_memory() }
+
     /// Lifts the soft limit of open files to the hard one; best effort.
     package static func raiseDescriptorLimit() { _ = clinux_raise_descriptor_limit() }
 

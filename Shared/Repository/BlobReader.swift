@@ -226,7 +226,7 @@ final class Scratch {
             buffer.deallocate()
             // Steps of a half keep the number of moves small without doubling a large blob.
             let size = max(count, min(buffer.count + buffer.count / 2, 64 << 20), 4096)
-            buffer = .allocate(byteCount: size, alignment: 64)
+            buffer = .allocate(byteCount: size, alignment: 16)
         }
         return UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
     }

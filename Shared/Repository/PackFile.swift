@@ -50,8 +50,8 @@ final class PackFile {
 
     private func emit(_ size: Int, _ fill: (UnsafeMutableRawBufferPointer) throws -> Void) throws {
         if let step, used + size > step.count { try handOver() }
-        let step =
-            self.step ?? .allocate(byteCount: max(Self.stepSize, size), alignment: 64)
+        // With the alignment of malloc(3): glibc does not use again what was freed of a larger one.
+        let step = self.step ?? .allocate(byteCount: max(Self.stepSize, size), alignment: 16)
         self.step = step
         try fill(UnsafeMutableRawBufferPointer(rebasing: step[used..<used + size]))
         used += size

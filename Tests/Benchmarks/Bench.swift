@@ -164,7 +164,7 @@ struct Bench {
                 + " seed \(settings.seed); \(settings.rounds) round(s), the median by wall time",
             "VM: the end with the photos. NAS: the end that keeps the backup. Both are this machine, with"
                 + " \(sysconf(Int32(_SC_NPROCESSORS_ONLN))) cores; SSH on loopback with aes128-gcm",
-            "peak: the memory of all processes of an end together, shared pages once, looked at every 100 ms",
+            "peak: the memory of all processes of an end together, shared pages once, looked at every 250 ms",
             "sources are in the page cache; everything dirty is written out before each run",
         ]
         report.notes += tools.map { "\($0.name): \($0.note)" }

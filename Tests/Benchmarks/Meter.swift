@@ -25,7 +25,7 @@ struct CommandFailed: Error, CustomStringConvertible {
 
 /// Runs a command to its end and measures both ends: wall time; processor time of the command by getrusage(2)
 /// and of the lasting processes by /proc; peak memory as the highest sum over all processes of an end, looked
-/// at every 100 ms, with pages that processes share counted once.
+/// at every 250 ms, with pages that processes share counted once.
 func measure(
     _ arguments: [String],
     on end: End,
@@ -116,7 +116,7 @@ private final class Peaks: @unchecked Sendable {
             let tree = ProcessTree()
             highest.vm = max(highest.vm, tree.memory(below: vm))
             highest.nas = max(highest.nas, tree.memory(below: nas))
-        } while (try? waitReadable([pipe.read], seconds: 0.1))?.isEmpty ?? false
+        } while (try? waitReadable([pipe.read], seconds: 0.25))?.isEmpty ?? false
         _ = close(pipe.read)
     }
 

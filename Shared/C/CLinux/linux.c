@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -186,6 +187,8 @@ int clinux_limit_memory(uint64_t bytes) {
     limit.rlim_cur = limit.rlim_max != RLIM_INFINITY && bytes > limit.rlim_max ? limit.rlim_max : bytes;
     return setrlimit(RLIMIT_DATA, &limit);
 }
+
+void clinux_return_freed_memory(void) { malloc_trim(0); }
 
 int64_t clinux_raise_descriptor_limit(void) {
     struct rlimit limit;

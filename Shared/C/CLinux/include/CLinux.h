@@ -102,6 +102,9 @@ void clinux_hide_memory(void);
 /// Returns 0, or -1 with errno.
 int clinux_limit_memory(uint64_t bytes);
 
+/// malloc_trim(3): what was freed goes back to the machine.
+void clinux_return_freed_memory(void);
+
 /// Lifts the soft limit of open descriptors to the hard one. Returns the limit, or -1 with errno.
 int64_t clinux_raise_descriptor_limit(void);
 

@@ -136,6 +136,13 @@ package struct FileDescriptor: ~Copyable, Sendable {
         _ = clinux_start_writeback(raw, offset, count)
     }
 
+    /// Lets the page cache forget what of a range is on the disk; a hint.
+    ///
+    /// - Parameter count: Bytes; 0: to the end.
+    package func forgetCached(at offset: Int64 = 0, count: Int = 0) {
+        _ = posix_fadvise(raw, off_t(offset), off_t(count), POSIX_FADV_DONTNEED)
+    }
+
     package func status() throws(SystemCallError) -> FileStatus { try FileStatus(at: raw, []) }
 
     /// Keeps the descriptor from programs that this process starts.

@@ -84,6 +84,8 @@ package final class BlobReader {
         guard got == size else {
             throw damaged("it is cut off: the pack ends \(size - got) bytes before the end of the blob")
         }
+        // As in `PackOutput`: what is read once leaves no trace in the cache. Small blobs share their pages.
+        if size >= 1 << 18 { try opened(pack).file.forgetCached(at: Int64(blob.offset), count: size) }
         let target = opened.room(size - Sealer.overhead)
         guard try sealer.open(UnsafeRawBufferPointer(source), into: target) != nil else {
             throw damaged("its bytes were changed (the seal does not open)")

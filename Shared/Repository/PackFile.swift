@@ -127,6 +127,8 @@ final class PackOutput: @unchecked Sendable {
         do throws(SystemCallError) { try file.sync() } catch {
             throw SystemCallError(error.call, errno: error.code, temporary)
         }
+        // Nobody reads it soon: the next pack takes its memory, instead of what other programs of the NAS have cached.
+        file.forgetCached()
         try Files.rename(temporary, to: final)
     }
 }

@@ -64,26 +64,23 @@ struct KilledAtMessageTests {
             (step.kind == .send ? [false, true] : [false]).map { (step: step, after: $0) }
         }
         let chosen = rig.random.share(of: moments, least: 2)
-        var hits = 0
         for moment in chosen {
             var order = order
             order.action = .kill
             order.at = moment.step.number
             order.after = moment.after
             if victim == .coordinator { order.victim = rig.installation.servePID }
-            if try rig.strike(order) != nil {
-                hits += 1
-                if victim == .coordinator { try rig.restart() }
+            // The same bytes may come in fewer reads than when these were counted: then an earlier one is hit.
+            while try rig.strike(order) == nil {
+                try #require(order.at > 1)
+                order.at /= 2
             }
+            if victim == .coordinator { try rig.restart() }
             try rig.verify(
-                "\(victim) killed \(moment.after ? "after" : "before") message \(moment.step.number)"
+                "\(victim) killed \(moment.after ? "after" : "before") message \(order.at)"
             )
         }
-        print(
-            "\(victim): \(steps.count) messages, \(chosen.count) of \(moments.count) kills tried, \(hits) hit"
-        )
-        // How many reads bring the same bytes differs from run to run.
-        #expect(hits >= chosen.count / 2)
+        print("\(victim): \(steps.count) messages, \(chosen.count) of \(moments.count) kills")
         try rig.conclude("\(victim) killed at messages")
     }
 }

@@ -106,7 +106,6 @@ struct RemoteRestoreTests {
         let it = try Case(SampleHost(photos: 60, photoSize: 2_000_000))
         let folder = it.joined.installation.folder
         let grant = try it.grant()
-        let isLong = environmentVariables()["HOLDFAST_LONG"] == "1"
         let rounds = isLong ? 20 : 3
         var cut = 0
         for round in 0..<rounds {
@@ -142,5 +141,46 @@ struct RemoteRestoreTests {
             try Files.removeTree(target)
         }
         print("restores killed: \(rounds) rounds, \(cut) cut before their end")
+    }
+
+    @Test func `a token that has expired is refused, and says where the next one comes from`() throws {
+        let it = try Case()
+        let target = it.joined.installation.folder + "/late"
+        let grant = try it.grant()
+        try it.joined.installation.sql("UPDATE restore_grants SET expires = 1")
+        let outcome = try it.fetch(grant, to: target)
+        #expect(outcome.status == 1, "\(outcome)")
+        #expect(
+            outcome.error.contains("expired") && outcome.error.contains("restore lisbon --remote"),
+            "\(outcome)"
+        )
+        #expect(!Files.exists(target))
+        #expect(try it.fetch(it.grant(), to: target).status == 0)
+    }
+
+    @Test(arguments: [SIGINT, SIGTERM, SIGKILL])
+    func `a restore on the NAS that is ended goes on with the same command`(signal: Int32) throws {
+        let it = try Case(SampleHost(photos: 60, photoSize: 2_000_000))
+        let folder = it.joined.installation.folder
+        let command = [
+            Programs.coordinator, "--config", it.joined.installation.configuration, "restore", "lisbon",
+            "--to",
+            folder + "/target",
+        ]
+        let log = try FileDescriptor(open: folder + "/restore.log", O_WRONLY | O_CREAT | O_APPEND)
+        let child = try ChildProcess(command, output: .descriptor(log.raw), error: .descriptor(log.raw))
+        // Its first files are on their way.
+        _ = try eventually("the restore began") {
+            Files.exists(folder + "/target/.holdfast-restore") ? true : nil
+        }
+        child.signal(signal)
+        let end = try child.wait()
+        let said = String(decoding: try Files.read(folder + "/restore.log"), as: UTF8.self)
+        #expect(end == (signal == SIGKILL ? .signal(SIGKILL) : .exit(130)), "\(end) \(said)")
+        if signal != SIGKILL { #expect(said.contains("the same command"), "\(said)") }
+        #expect(Files.exists(folder + "/target/.holdfast-restore"))
+        let outcome = try Outcome.of(command)
+        #expect(outcome.status == 0, "\(outcome)")
+        try it.requireSame(folder + "/target")
     }
 }

@@ -8,7 +8,6 @@ import Testing
 /// A real agent and a real coordinator with a road between them that breaks.
 @Suite("A bad road", .serialized)
 struct RoadTests {
-    private static let long = environmentVariables()["HOLDFAST_LONG"] != nil
     private static let sample = Result { try SampleHost(photos: 4, photoSize: 100_000) }
 
     /// An agent of a library of its own at the far end of a road.
@@ -105,7 +104,7 @@ struct RoadTests {
     }
 
     @Test func `a run that is cut at any byte costs little, and the next is whole`() throws {
-        let count = Self.long ? 200 : 20
+        let count = isLong ? 200 : 20
         let first = UInt64.random(in: 0..<1_000_000)
         let sample = try Self.sample.get()
         let seeds = (0..<count).map { first + UInt64($0) }
@@ -151,7 +150,7 @@ struct RoadTests {
         let lane = try Lane(SampleHost(photos: 2, photoSize: 1000))
         _ = try lane.backup()
         let always = Self.sent(try lane.backup().run)
-        let size = Self.long ? 800_000_000 : 320_000_000
+        let size = isLong ? 800_000_000 : 320_000_000
         let small = [Int](repeating: 2_000_000, count: size / 4_000_000)
         let new = try lane.addFiles(small + [size / 2], in: "large")
         let watcher = try ChildProcess(
@@ -239,7 +238,7 @@ struct RoadTests {
 
     @Test(
         .enabled(if: geteuid() == 0, "network namespaces need root"),
-        .enabled(if: Self.long, "it takes a minute: deploy/test --long")
+        .enabled(if: isLong, "it takes a minute: deploy/test --long")
     )
     func `both ends notice within a minute that the other is unreachable`() throws {
         let network = try Network()

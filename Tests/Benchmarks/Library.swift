@@ -68,3 +68,15 @@ func bytes(below folder: String) -> Int {
     guard let sizes = try? run(["find", folder, "-type", "f", "-printf", "%s\\n"]) else { return 0 }
     return sizes.split(separator: "\n").reduce(0) { $0 + (Int($1) ?? 0) }
 }
+
+/// Takes what lies below `folder` and is on the disk out of the page cache, as far as that is possible.
+func forgetCached(below folder: String) {
+    for name in (try? Directory.names(folder)) ?? [] {
+        let path = "\(folder)/" + String(decoding: name, as: UTF8.self)
+        switch try? FileStatus(path: path, follow: false).kind {
+        case .directory: forgetCached(below: path)
+        case .file: if let file = try? FileDescriptor(open: path, O_RDONLY) { file.forgetCached() }
+        default: break
+        }
+    }
+}

@@ -272,6 +272,8 @@ final class CaptureJob {
     }
 
     private func record(_ state: RunRow.State, _ end: CaptureEnd? = nil) throws {
+        // Nothing more is written to the repository: whoever hears of the end finds it free for a stock client.
+        lock?.release()
         let problems = report.problems.map { RunProblem(path: $0.path, message: $0.message) }
         if !problems.isEmpty { try recording { try $0.addProblems(problems, run: run.id) } }
         try recording {

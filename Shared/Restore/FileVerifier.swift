@@ -48,7 +48,7 @@ final class FileVerifier: @unchecked Sendable {
             state.whole(bytes: work.entry.size, kept: work.kept, wasThere: false)
         } catch let error as SystemCallError {
             if state.failsAll(error) {
-                try? Files.remove(work.temporary, in: work.folder.descriptor)
+                work.removeTemporary()
             } else {
                 failed(work, error.code == EEXIST ? "something has its name already" : error.description)
             }
@@ -58,7 +58,7 @@ final class FileVerifier: @unchecked Sendable {
     }
 
     private func failed(_ work: FileWork, _ reason: String) {
-        try? Files.remove(work.temporary, in: work.folder.descriptor)
+        work.removeTemporary()
         state.problem(work.path, .failed(reason))
         state.advance(files: 1, bytes: 0)
     }
@@ -74,7 +74,7 @@ final class FileVerifier: @unchecked Sendable {
                 to: kept ?? work.temporary
             )
         } catch {
-            try? Files.remove(work.temporary, in: work.folder.descriptor)
+            work.removeTemporary()
             kept = nil
         }
         state.problem(work.path, .damaged(work.damages, keptAs: kept.map { work.folder.path(of: $0) }))

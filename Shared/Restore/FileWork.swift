@@ -67,6 +67,9 @@ final class FileWork: @unchecked Sendable {
     }
 
     var path: [UInt8] { folder.path(of: entry.name) }
+
+    /// Best effort.
+    func removeTemporary() { try? Files.remove(temporary, in: folder.descriptor) }
 }
 
 /// A further name of a file.

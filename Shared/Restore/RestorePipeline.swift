@@ -13,10 +13,11 @@ final class RestorePipeline {
         case end(FileWork)
         case link(LinkWork)
 
-        fileprivate var work: FileWork? {
+        /// Removes what there is of its file.
+        fileprivate func discard() {
             switch self {
-            case .write(let work, _, _), .end(let work): work
-            case .link: nil
+            case .write(let work, _, _), .end(let work): work.removeTemporary()
+            case .link: break
             }
         }
     }
@@ -38,7 +39,10 @@ final class RestorePipeline {
                 try Thread("restore-write") {
                     let writer = FileWriter(state)
                     while let step = toWrite.next() {
-                        if state.failure != nil { continue }
+                        if state.failure != nil {
+                            step.discard()
+                            continue
+                        }
                         switch step {
                         case .write(let work, let offset, let bytes):
                             writer.write(bytes, at: offset, to: work)
@@ -56,7 +60,10 @@ final class RestorePipeline {
             JoinableThread(
                 try Thread("restore-verify") {
                     while let step = toVerify.next() {
-                        if state.failure != nil { continue }
+                        if state.failure != nil {
+                            step.discard()
+                            continue
+                        }
                         switch step {
                         case .write: break
                         case .end(let work): verifier.finish(work)
@@ -89,9 +96,8 @@ final class RestorePipeline {
         for thread in threads { thread.join() }
         threads = []
         guard removing else { return }
-        for work in dropped.map(\.work) + [receiving] {
-            if let work { try? Files.remove(work.temporary, in: work.folder.descriptor) }
-        }
+        for step in dropped { step.discard() }
+        receiving?.removeTemporary()
     }
 
     deinit {
@@ -157,7 +163,7 @@ private final class FileWriter {
 
     private func fail(_ work: FileWork, _ error: SystemCallError) {
         if state.failsAll(error) {
-            try? Files.remove(work.temporary, in: work.folder.descriptor)
+            work.removeTemporary()
         } else {
             work.failure = error.description
         }

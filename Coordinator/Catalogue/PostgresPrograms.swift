@@ -29,16 +29,12 @@ package struct PostgresPrograms: Sendable, Equatable {
         var best: Self?
         var broken: String?
         for folder in folders {
-            let found: Int
             do {
-                guard let version = try version(in: folder), versions.contains(version) else { continue }
-                found = version
-            } catch {
-                broken = "PostgreSQL in \(folder) can't be run: \(error)"
-                continue
-            }
-            if let wanted, found != wanted { continue }
-            if found > best?.version ?? 0 { best = Self(folder: folder, version: found) }
+                guard let found = try version(in: folder), versions.contains(found),
+                    found == wanted ?? found, found > best?.version ?? 0
+                else { continue }
+                best = Self(folder: folder, version: found)
+            } catch { broken = "PostgreSQL in \(folder) can't be run: \(error)" }
         }
         if let best { return best }
         if let broken { throw .cluster(broken) }

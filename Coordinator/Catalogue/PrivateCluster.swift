@@ -209,7 +209,8 @@ package final class PrivateCluster {
             if started.end == .exit(0), condition() == .ready { return }
             attempts -= 1
             if attempts == 0 {
-                // Its log lies on the same disk, and may say nothing of one that is full.
+                // What it says lies on the same disk, and may be cut off where that is full: below two segments of its
+                // write-ahead log it can't work.
                 let free = (try? Files.space(folder))?.free ?? .max
                 let full = free < 32 << 20 ? "no space is left on its disk, free some space; it says: " : ""
                 throw CatalogueError.cluster(

@@ -20,7 +20,7 @@ package enum SSHClient {
         liveness: Liveness = .standard,
         rekeyBytes: UInt64 = 0
     ) throws(SSHError) -> SSHChannel {
-        let deadline = Time.monotonic() + Int64(seconds * 1e9)
+        let start = Time.monotonic()
         let socket: FileDescriptor
         do { socket = try dialTCP(host: host, port: port, seconds: seconds) } catch { throw .dial(error) }
         return try connect(
@@ -29,14 +29,16 @@ package enum SSHClient {
             expectedHostKey: expectedHostKey,
             key: key,
             user: user,
-            until: deadline,
-            of: seconds,
+            seconds: seconds,
+            since: start,
             liveness: liveness,
             rekeyBytes: rekeyBytes
         )
     }
 
     /// The same on a socket that is connected already; `address` is for messages.
+    ///
+    /// - Parameter start: `Time.monotonic()`, nanoseconds, from which `seconds` count.
     package static func connect(
         _ socket: consuming FileDescriptor,
         address: String,
@@ -44,34 +46,11 @@ package enum SSHClient {
         key: KeyPair,
         user: String = "holdfast",
         seconds: Double = 30,
+        since start: Int64 = Time.monotonic(),
         liveness: Liveness = .standard,
         rekeyBytes: UInt64 = 0
     ) throws(SSHError) -> SSHChannel {
-        try connect(
-            socket,
-            address: address,
-            expectedHostKey: expectedHostKey,
-            key: key,
-            user: user,
-            until: Time.monotonic() + Int64(seconds * 1e9),
-            of: seconds,
-            liveness: liveness,
-            rekeyBytes: rekeyBytes
-        )
-    }
-
-    /// - Parameter seconds: What is allowed in all, for the message; `deadline` is the end of it.
-    private static func connect(
-        _ socket: consuming FileDescriptor,
-        address: String,
-        expectedHostKey: Fingerprint,
-        key: KeyPair,
-        user: String,
-        until deadline: Int64,
-        of seconds: Double,
-        liveness: Liveness,
-        rekeyBytes: UInt64
-    ) throws(SSHError) -> SSHChannel {
+        let deadline = start + Int64(seconds * 1e9)
         let session = try Session(socket: socket, liveness: liveness)
         try configure(session)
         try session.set(SSH_OPTIONS_USER, user)

@@ -1,5 +1,5 @@
-import Wire
 import TestSupport
+import Wire
 
 /// The agent's part of a capture: a valid conversation over a made-up library, which a mutator then spoils.
 final class AgentScript {

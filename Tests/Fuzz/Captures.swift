@@ -2,8 +2,8 @@ import Glibc
 import Posix
 import Repository
 import Sessions
-import Wire
 import TestSupport
+import Wire
 
 /// Runs captures of scripted agents against a real repository, and checks now and then what they left in it.
 final class Captures {

@@ -1,8 +1,8 @@
 import Capture
 import Glibc
 import Posix
-import Wire
 import TestSupport
+import Wire
 
 /// The agent's files' part against a coordinator that answers with what a mutator made of its answers.
 struct Sendings {

@@ -7,8 +7,8 @@ import JSON
 import Repository
 import SSH
 import Sessions
-import Wire
 import TestSupport
+import Wire
 
 /// Everything that reads what comes from outside, each with texts that it accepts.
 struct Decoders {

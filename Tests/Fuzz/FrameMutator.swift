@@ -1,5 +1,5 @@
-import Wire
 import TestSupport
+import Wire
 
 /// A frame before it is bytes.
 struct Frame {

@@ -4,9 +4,6 @@ import Posix
 import TestSupport
 import Testing
 
-/// Counts are in full with HOLDFAST_LONG, a seeded part of them without.
-let isLong = environmentVariables()["HOLDFAST_LONG"] == "1"
-
 /// One small host that is backed up again and again by programs that obey a recording layer. The agent is started
 /// for each backup, so that every run begins with a connection and nobody waits for one who tries again later.
 final class FaultRig {

@@ -10,7 +10,6 @@ import Wire
 /// coordinator's memory stays bounded, and another host's backup runs through beside it.
 @Suite("A hostile agent", .serialized)
 struct HostileAgentTests {
-    private static let long = environmentVariables()["HOLDFAST_LONG"] != nil
 
     // Tests of this suite run one after the other.
     private struct Place: @unchecked Sendable {
@@ -156,7 +155,7 @@ struct HostileAgentTests {
         var listed = 0
         var reason = ""
         do {
-            if Self.long {
+            if isLong {
                 // Short names of what has no bytes to send, on several levels.
                 for level in 0..<4 {
                     var entries: [Entry] = level == 0 ? [ScriptedAgent.marker] : []
@@ -258,7 +257,7 @@ struct HostileAgentTests {
             let list = Frames.emptyLists(20_000)
             for _ in 0..<100 { try list.withUnsafeBytes { try channel.value.write($0) } }
         }
-        Time.sleep(seconds: Self.long ? 20 : 4)
+        Time.sleep(seconds: isLong ? 20 : 4)
         channel.value.breaker.breakOff()
         try? flood.join()
         let peak = watch.end()

@@ -1,8 +1,8 @@
 import Glibc
 import JSON
 import Posix
-import Synchronization
 import SSH
+import Synchronization
 import TestSupport
 import Testing
 import Wire
@@ -12,21 +12,18 @@ import Wire
 /// the other side is told.
 @Suite("Secrets", .serialized)
 struct SecretTests {
-    private final class Shared: Sendable {
-        private let value = Mutex<[pid_t: String]>([:])
-        func withLock<R>(_ body: (inout [pid_t: String]) -> R) -> R {
-            value.withLock { value in
-                var copy = value
-                let result = body(&copy)
-                value = copy
-                return result
-            }
+    /// What was looked at already.
+    private final class Looked: Sendable {
+        private let marks = Mutex<[pid_t: String]>([:])
+        /// Whether the process had another mark, or none, the last time.
+        func isNew(_ pid: pid_t, _ mark: String) -> Bool {
+            marks.withLock { $0.updateValue(mark, forKey: pid) } != mark
         }
     }
 
     private final class Watch: Sendable {
         private let found = Results<String>()
-        private let looked = Shared()
+        private let looked = Looked()
         private let thread: Posix.Thread.Running
         let samples = Posix.Thread.Peak()
 
@@ -42,12 +39,7 @@ struct SecretTests {
                         let line = try? Files.read("/proc/\(pid)/cmdline"), !line.isEmpty
                     else { continue }
                     // Each process once, and again when there are more secrets or it became another program.
-                    let isNew = looked.withLock { looked in
-                        let mark = "\(line.count) \(known.count)"
-                        defer { looked[pid] = mark }
-                        return looked[pid] != mark
-                    }
-                    guard isNew else { continue }
+                    guard looked.isNew(pid, "\(line.count) \(known.count)") else { continue }
                     samples.note(samples.value + 1)
                     let ours = line.firstRange(of: Array("holdfast-".utf8)) != nil
                     let environment = ours ? (try? Files.read("/proc/\(pid)/environ")) ?? [] : []

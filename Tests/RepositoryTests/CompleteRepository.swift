@@ -186,6 +186,3 @@ func needs(_ findings: [CheckFinding]) -> Set<String> {
     }
     return result
 }
-
-/// Whether tests run in full.
-let isLong = environmentVariables()["HOLDFAST_LONG"] == "1"

@@ -87,8 +87,6 @@ private struct Shared<Value>: @unchecked Sendable {
 }
 
 struct RestoreResume {
-    private static let isLong = getenv("HOLDFAST_LONG") != nil
-
     /// A backup of an awkward tree with a file of some parts.
     private func backup(_ scratch: borrowing Scratch) throws -> (Repository, BlobID, TreeListing) {
         let source = scratch.at("source")
@@ -115,7 +113,7 @@ struct RestoreResume {
     @Test func `a restore that is cut anywhere goes on and ends whole, with nothing left over`() throws {
         let scratch = try Scratch()
         let (repository, id, before) = try backup(scratch)
-        let rounds = Self.isLong ? 100 : 10
+        let rounds = isLong ? 100 : 10
         var total = 0
         _ = try attempt(repository, id, scratch.at("whole")) { total = $0 }
         var random = SystemRandomNumberGenerator()

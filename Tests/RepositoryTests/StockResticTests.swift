@@ -136,9 +136,8 @@ struct StockRestic {
         let report = try restored(repository, id, to: scratch.at("target"))
         #expect(report.isWhole && report.bytes == node.size)
         // Stock restic writes all the zeros, which takes a while and the space.
-        let long = environmentVariables()["HOLDFAST_LONG"] == "1"
-        if long { try restic("restore", id.hex, "--target", scratch.at("theirs")) }
-        for target in long ? ["target", "theirs"] : ["target"] {
+        if isLong { try restic("restore", id.hex, "--target", scratch.at("theirs")) }
+        for target in isLong ? ["target", "theirs"] : ["target"] {
             let file = try FileDescriptor(open: scratch.at(target) + "/large", O_RDONLY)
             #expect(try file.status().size == node.size)
             let end = try withUnsafeTemporaryAllocation(byteCount: 8, alignment: 1) { bytes in

@@ -2,6 +2,7 @@
 package struct SplitMix: RandomNumberGenerator {
     @usableFromInline package var state: UInt64
 
+    /// Any seed will do, 0 too.
     package init(_ seed: UInt64) { state = seed }
 
     @inlinable package mutating func next() -> UInt64 {
@@ -15,6 +16,7 @@ package struct SplitMix: RandomNumberGenerator {
     /// 0 to `bound` - 1; 0 for a bound below 1.
     package mutating func below(_ bound: Int) -> Int { Int(next() % UInt64(max(1, bound))) }
 
+    /// `count` of them.
     package mutating func bytes(_ count: Int) -> [UInt8] {
         var result: [UInt8] = []
         result.reserveCapacity(count + 8)

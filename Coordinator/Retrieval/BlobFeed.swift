@@ -16,9 +16,16 @@ final class BlobFeed {
         thread = try Thread("read blobs") {
             while let id = shared.nextWish() {
                 // Damage, or a pack that this user may not read: the other parts and files are worth having.
+                var delivery = Delivery()
                 do {
-                    try lane.reader.withBlob(id, .data) { shared.deliver($0) }
-                } catch { shared.deliver(damage: "\(error)") }
+                    let bytes = try lane.reader.read(id, .data) { count in
+                        shared.giveBack(delivery.buffer)
+                        delivery.buffer = shared.room(count)
+                        return UnsafeMutableRawBufferPointer(rebasing: delivery.buffer[..<count])
+                    }
+                    delivery.count = bytes.count
+                } catch { delivery.damage = "\(error)" }
+                shared.deliver(delivery)
             }
         }
     }
@@ -34,8 +41,8 @@ final class BlobFeed {
     /// Waits for the next blob; `body` gets its bytes, or `damaged` the reason why there are none.
     func next(_ body: (UnsafeRawBufferPointer) throws -> Void, damaged: (String) throws -> Void) throws {
         let delivery = shared.take()
+        defer { shared.giveBack(delivery.buffer) }
         if let reason = delivery.damage { return try damaged(reason) }
-        defer { shared.giveBack(delivery) }
         try body(UnsafeRawBufferPointer(rebasing: delivery.buffer[..<delivery.count]))
     }
 
@@ -89,17 +96,7 @@ final class BlobFeed {
             }
         }
 
-        func deliver(_ bytes: UnsafeRawBufferPointer) {
-            var delivery = Delivery()
-            delivery.buffer = room(bytes.count)
-            delivery.count = bytes.count
-            delivery.buffer.copyMemory(from: bytes)
-            put(delivery)
-        }
-
-        func deliver(damage: String) { put(Delivery(damage: damage)) }
-
-        private func put(_ delivery: Delivery) {
+        func deliver(_ delivery: Delivery) {
             monitor.locked {
                 ready.append(delivery)
                 readyBytes += delivery.buffer.count
@@ -124,7 +121,7 @@ final class BlobFeed {
         }
 
         /// The smallest spare piece that is large enough and not far too large, or a new one.
-        private func room(_ count: Int) -> UnsafeMutableRawBufferPointer {
+        func room(_ count: Int) -> UnsafeMutableRawBufferPointer {
             let found: UnsafeMutableRawBufferPointer? = monitor.locked {
                 let best = spare.indices.filter { spare[$0].count >= count && spare[$0].count / 8 <= count }
                     .min { spare[$0].count < spare[$1].count }
@@ -136,17 +133,17 @@ final class BlobFeed {
             return found ?? .allocate(byteCount: max(4096, count), alignment: 16)
         }
 
-        func giveBack(_ delivery: Delivery) {
+        func giveBack(_ buffer: UnsafeMutableRawBufferPointer) {
             let kept = monitor.locked { () -> Bool in
                 // Small ones come cheap from the allocator.
-                guard delivery.buffer.count >= 64 << 10,
-                    spareBytes + delivery.buffer.count <= BlobFeed.ahead
-                else { return false }
-                spare.append(delivery.buffer)
-                spareBytes += delivery.buffer.count
+                guard buffer.count >= 64 << 10, spareBytes + buffer.count <= BlobFeed.ahead else {
+                    return false
+                }
+                spare.append(buffer)
+                spareBytes += buffer.count
                 return true
             }
-            if !kept { delivery.buffer.deallocate() }
+            if !kept { buffer.deallocate() }
         }
     }
 }

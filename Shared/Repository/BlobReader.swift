@@ -34,46 +34,49 @@ package final class BlobReader {
         zstd = try ZstdDecompressor()
     }
 
-    /// The bytes of a blob, valid during `body`. Every copy is tried before it gives up.
+    /// Reads a blob into memory of the caller's. Every copy is tried before it gives up.
+    ///
+    /// - Parameter room: Gives so many bytes; asked again, and the memory before no longer used, for a copy that is listed
+    ///   with another length.
+    /// - Returns: The memory given last, filled.
     /// - Throws: `unknownBlob`; `damagedBlob`, which names every copy and what is wrong with it;
     ///   `SystemCallError` for what is no damage (no permission, no descriptors left).
-    package func withBlob<R>(
+    package func read(
         _ id: BlobID,
         _ kind: BlobKind,
-        _ body: (UnsafeRawBufferPointer) throws -> R
-    ) throws -> R {
+        into room: (Int) -> UnsafeMutableRawBufferPointer
+    ) throws -> UnsafeRawBufferPointer {
         guard let first = index.lookup(id, kind) else { throw RepositoryError.unknownBlob(id, kind) }
-        let bytes: UnsafeRawBufferPointer
         do {
-            bytes = try load(first.blob, in: first.pack)
+            return try load(first.blob, in: first.pack, into: room)
         } catch let damage as DamagedCopy {
-            bytes = try loadOther(first.blob, damage)
-        }
-        return try body(bytes)
-    }
-
-    package func read(_ id: BlobID, _ kind: BlobKind) throws -> [UInt8] {
-        try withBlob(id, kind) { Array($0) }
-    }
-
-    private func loadOther(_ blob: PackedBlob, _ damage: DamagedCopy) throws -> UnsafeRawBufferPointer {
-        var damages = [damage]
-        for copy in index.copies(blob.id, blob.kind).dropFirst() {
-            do { return try load(copy.blob, in: copy.pack) } catch let damage as DamagedCopy {
-                damages.append(damage)
+            var damages = [damage]
+            for copy in index.copies(id, kind).dropFirst() {
+                do { return try load(copy.blob, in: copy.pack, into: room) } catch let damage as DamagedCopy {
+                    damages.append(damage)
+                }
             }
+            throw RepositoryError.damagedBlob(id, kind, copies: damages)
         }
-        throw RepositoryError.damagedBlob(blob.id, blob.kind, copies: damages)
+    }
+
+    /// The bytes of a blob; throws as `read(_:_:into:)`.
+    package func read(_ id: BlobID, _ kind: BlobKind) throws -> [UInt8] {
+        Array(try read(id, kind) { plain.room($0) })
     }
 
     /// Reads one given copy and verifies it; for checks.
     /// - Throws: `DamagedCopy`, `SystemCallError`.
     package func verify(_ blob: PackedBlob, in pack: BlobID) throws {
-        _ = try load(blob, in: pack)
+        _ = try load(blob, in: pack) { plain.room($0) }
     }
 
-    /// The verified bytes of one copy, valid until the next call.
-    private func load(_ blob: PackedBlob, in pack: BlobID) throws -> UnsafeRawBufferPointer {
+    /// The verified bytes of one copy.
+    private func load(
+        _ blob: PackedBlob,
+        in pack: BlobID,
+        into room: (Int) -> UnsafeMutableRawBufferPointer
+    ) throws -> UnsafeRawBufferPointer {
         func damaged(_ reason: String) -> DamagedCopy { DamagedCopy(pack: pack, reason: reason) }
         let size = Int(blob.stored)
         guard size >= Sealer.overhead, size <= BlobLimits.stored, blob.plain <= BlobLimits.plain else {
@@ -86,13 +89,14 @@ package final class BlobReader {
         }
         // As in `PackOutput`: what is read once leaves no trace in the cache. Small blobs share their pages.
         if size >= 1 << 18 { try opened(pack).file.forgetCached(at: Int64(blob.offset), count: size) }
-        let target = opened.room(size - Sealer.overhead)
+        let isCompressed = blob.uncompressed != 0
+        let target = isCompressed ? opened.room(size - Sealer.overhead) : room(blob.plain)
         guard try sealer.open(UnsafeRawBufferPointer(source), into: target) != nil else {
             throw damaged("its bytes were changed (the seal does not open)")
         }
         var result = UnsafeRawBufferPointer(target)
-        if blob.uncompressed != 0 {
-            let output = plain.room(blob.plain)
+        if isCompressed {
+            let output = room(blob.plain)
             do { try zstd.decompress(result, filling: output) } catch { throw damaged(error.reason) }
             result = UnsafeRawBufferPointer(output)
         }

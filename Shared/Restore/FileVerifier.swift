@@ -20,6 +20,8 @@ final class FileVerifier: @unchecked Sendable {
 
     func finish(_ work: FileWork) {
         defer { work.folder.finishOne(state) }
+        work.endWriting(state)
+        if state.failure != nil { return work.removeTemporary() }
         do {
             if let reason = work.failure { return failed(work, reason) }
             guard let file = work.file else { return failed(work, "it was never opened") }

@@ -31,14 +31,14 @@ final class FirstName: @unchecked Sendable {
     }
 }
 
-/// An open file that threads hand on.
+/// An open file that one thread hands to the other.
 final class OpenFile: Sendable {
     let descriptor: FileDescriptor
     init(_ descriptor: consuming FileDescriptor) { self.descriptor = descriptor }
 }
 
-/// A file on its way into the target. One thread at a time has it: first the receiver's, then the writing one, then the
-/// verifying one; `damages` and what is above it is the receiver's until it hands the file's end on.
+/// A file on its way into the target. One thread at a time has it: first the receiver's, which writes it, then the
+/// verifying one.
 final class FileWork: @unchecked Sendable {
     let entry: Entry
     let parts: [Part]
@@ -52,7 +52,6 @@ final class FileWork: @unchecked Sendable {
     var kept: UInt64 = 0
     var damages: [RestoreProblem.DamagedPart] = []
 
-    // The writing thread's.
     var file: OpenFile?
     /// Where the last byte was written; behind it there may be a hole.
     var writtenEnd: UInt64 = 0

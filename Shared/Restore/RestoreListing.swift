@@ -7,7 +7,7 @@ import Wire
 final class RestoreListing {
     /// What is to come of an entry.
     enum Outcome {
-        /// Nothing more, or the pipeline has it already.
+        /// Nothing more, or the verifying thread has it already.
         case nothing
         /// To be sent, from `kept` on.
         case file(FileWork)
@@ -30,7 +30,7 @@ final class RestoreListing {
 
     private let target: RestoreTarget
     private let state: RestoreState
-    private let pipeline: RestorePipeline
+    private let verifying: VerifyingThread
     private let verifier: PartVerifier
     private let checkStop: () throws -> Void
     private var levels: [Level] = []
@@ -43,12 +43,12 @@ final class RestoreListing {
     init(
         _ target: RestoreTarget,
         _ state: RestoreState,
-        _ pipeline: RestorePipeline,
+        _ verifying: VerifyingThread,
         checkStop: @escaping () throws -> Void
     ) throws {
         self.target = target
         self.state = state
-        self.pipeline = pipeline
+        self.verifying = verifying
         self.checkStop = checkStop
         verifier = try PartVerifier()
         let root = Level(try RestoreFolder(target.folder, isFresh: !target.isResumed))
@@ -219,7 +219,7 @@ final class RestoreListing {
         folder.begin()
         // Nothing needs to come of a file that is empty, or of which all was under way when an earlier try was cut.
         if work.kept == entry.size, item.parts.last?.length != 0 {
-            pipeline.submit(.end(work))
+            verifying.submit(.file(work))
             return .nothing
         }
         return .file(work)

@@ -55,26 +55,27 @@ package final class RestoreReceiver {
         Host.raiseDescriptorLimit()
         let target = try RestoreTarget(path, of: what)
         let state = RestoreState(what, progress)
-        let pipeline = try RestorePipeline(target, state)
+        let verifying = try VerifyingThread(target, state)
         do {
-            let listing = try RestoreListing(target, state, pipeline) { [stop, path] in
+            let listing = try RestoreListing(target, state, verifying) { [stop, path] in
                 if stop() { throw RestoreError.interrupted(path: path) }
             }
-            while try !receive(listing, state, pipeline) {}
+            while try !receive(listing, state, verifying) {}
         } catch {
             if let reason = state.failure {
-                pipeline.abandon(removing: true, receiving: current)
+                verifying.abandon(removing: true)
+                current?.removeTemporary()
                 throw RestoreError.targetFailed(path: path, reason: reason)
             }
             if stop() {
-                pipeline.abandon(removing: false, receiving: nil)
+                verifying.abandon(removing: false)
                 throw RestoreError.interrupted(path: path)
             }
             // What came whole counts.
-            pipeline.finish()
+            verifying.finish()
             throw error
         }
-        pipeline.finish()
+        verifying.finish()
         func requireWorking() throws {
             if let reason = state.failure { throw RestoreError.targetFailed(path: path, reason: reason) }
         }
@@ -87,14 +88,15 @@ package final class RestoreReceiver {
     }
 
     /// Takes one frame; true for the last.
-    private func receive(_ listing: RestoreListing, _ state: RestoreState, _ pipeline: RestorePipeline) throws
+    private func receive(_ listing: RestoreListing, _ state: RestoreState, _ verifying: VerifyingThread)
+        throws
         -> Bool
     {
         if stop() { throw RestoreError.interrupted(path: path) }
         if let reason = state.failure { throw RestoreError.targetFailed(path: path, reason: reason) }
         return try stream.receive { type, body in
             if type == RestoreReply.dataType {
-                try data(body, pipeline)
+                try data(body, state, verifying)
                 return false
             }
             guard RestoreReply.types.contains(type) else {
@@ -111,11 +113,11 @@ package final class RestoreReceiver {
             switch message {
             case .items(let items, let last):
                 held = (items, last)
-                try takeHeld(listing, pipeline)
+                try takeHeld(listing, verifying)
             case .parts(let parts):
                 try take(parts)
-                try takeHeld(listing, pipeline)
-            case .damaged(let reason): try damaged(reason, state, pipeline)
+                try takeHeld(listing, verifying)
+            case .damaged(let reason): try damaged(reason, state, verifying)
             case .problem(let path, .lost, let message): state.problem(path, .inSnapshot(message))
             case .problem(let path, .leftOut, let message): state.change { $0.sockets.add(path, message) }
             case .done:
@@ -141,7 +143,7 @@ package final class RestoreReceiver {
         held = (items, last)
     }
 
-    private func takeHeld(_ listing: RestoreListing, _ pipeline: RestorePipeline) throws {
+    private func takeHeld(_ listing: RestoreListing, _ verifying: VerifyingThread) throws {
         guard let (items, last) = held else { return }
         if let item = items.last, item.parts.count < item.partCount { return }
         held = nil
@@ -161,16 +163,16 @@ package final class RestoreReceiver {
         }
         try stream.send(RestoreRequest.fetch(wanted))
         if last { try listing.endOfList() }
-        startNext(pipeline)
+        startNext(verifying)
     }
 
     // MARK: Content
 
     /// Hands on further names whose turn it is, and begins the next file that is awaited.
-    private func startNext(_ pipeline: RestorePipeline) {
+    private func startNext(_ verifying: VerifyingThread) {
         while current == nil, let next = expected.popFirst() {
             switch next {
-            case .link(let link): pipeline.submit(.link(link))
+            case .link(let link): verifying.submit(.link(link))
             case .data(let work):
                 current = work
                 received = 0
@@ -192,16 +194,18 @@ package final class RestoreReceiver {
         }
     }
 
-    private func data(_ bytes: UnsafeRawBufferPointer, _ pipeline: RestorePipeline) throws {
+    private func data(_ bytes: UnsafeRawBufferPointer, _ state: RestoreState, _ verifying: VerifyingThread)
+        throws
+    {
         guard let work = current, held == nil, !bytes.isEmpty,
             UInt64(bytes.count) <= work.entry.size - received
         else { throw WireError.malformed("bytes of a file that nobody wanted") }
-        pipeline.submit(.write(work, at: received, [UInt8](bytes)))
+        work.write(bytes, at: received, state)
         count(UInt64(bytes.count), of: work)
-        finishIfAllCame(work, pipeline)
+        finishIfAllCame(work, verifying)
     }
 
-    private func damaged(_ reason: String, _ state: RestoreState, _ pipeline: RestorePipeline) throws {
+    private func damaged(_ reason: String, _ state: RestoreState, _ verifying: VerifyingThread) throws {
         guard let work = current, part < work.parts.count, received == partStart else {
             throw WireError.malformed("damage of a part that is not due")
         }
@@ -217,14 +221,14 @@ package final class RestoreReceiver {
         if due.length == 0 { part += 1 }
         state.advance(files: 0, bytes: UInt64(due.length))
         count(UInt64(due.length), of: work)
-        finishIfAllCame(work, pipeline)
+        finishIfAllCame(work, verifying)
     }
 
-    private func finishIfAllCame(_ work: FileWork, _ pipeline: RestorePipeline) {
+    private func finishIfAllCame(_ work: FileWork, _ verifying: VerifyingThread) {
         guard received == work.entry.size, part == work.parts.count else { return }
-        pipeline.submit(.end(work))
+        verifying.submit(.file(work))
         partsAhead -= work.parts.count
         current = nil
-        startNext(pipeline)
+        startNext(verifying)
     }
 }

@@ -230,7 +230,7 @@ final class FaultRig {
     }
 
     /// After all: the oldest and any snapshot come back whole, every stock client is content, and what no snapshot
-    /// names is printed.
+    /// names is no more than what each run that something happened to may have sent in vain.
     func conclude(_ what: String) throws {
         for _ in 0..<2 { try restoreOne(what) }
         try restoreFirst(what)
@@ -239,16 +239,30 @@ final class FaultRig {
                 .attempt(["check", "--read-data"])
             #expect(check.exit == .exit(0), "\(what), \(restic.name): \(check.text)")
         }
-        let prune = try restic("prune", "--dry-run")
-        let figures = prune.output.split(separator: "\n").filter {
-            $0.hasPrefix("total:") || $0.hasPrefix("unused:") || $0.hasPrefix("to delete:")
-                || $0.hasPrefix("used:")
-        }
+        let (used, unused) = try blobs()
+        try change()
+        try backup()
+        let ofOneRun = try blobs().used - used
         let readers = Restic.versions.map(\.name).joined(separator: ", ")
         print(
-            "\(what): \(iterations) iterations, seed \(seed), read by \(readers); stock prune would say: \(figures)"
+            "\(what): \(iterations) iterations, seed \(seed), read by \(readers); \(used) blobs used, \(unused) not, "
+                + "\(ofOneRun) of a run of its own"
         )
-        #expect(prune.status == 0, "\(prune)")
+        #expect(unused <= iterations * ofOneRun, "\(what): more is left over than killed runs can have sent")
+    }
+
+    /// Blobs that snapshots name, and others, as a stock client counts them.
+    private func blobs() throws -> (used: Int, unused: Int) {
+        let prune = try restic("prune", "--dry-run", "--verbose=2")
+        func count(_ name: String) throws -> Int {
+            let line = prune.output.split(separator: "\n").first { $0.hasPrefix(name) }
+            let words = line?.split(separator: " ") ?? []
+            guard prune.status == 0, words.count > 1, let number = Int(words[1]) else {
+                throw Unexpected(prune)
+            }
+            return number
+        }
+        return (try count("used:"), try count("unused:"))
     }
 
     private func restoreFirst(_ what: String) throws {

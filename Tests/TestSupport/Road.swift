@@ -107,7 +107,8 @@ package final class Road: Sendable {
                     }
                 }
                 let (from, to) = direction == .there ? (client, server) : (server, client)
-                try pump(from, to, direction, pair)
+                // As without a road between: a side whose peer was killed hears of it.
+                do { try pump(from, to, direction, pair) } catch { pair.reset() }
             }
             thread.detach()
         }

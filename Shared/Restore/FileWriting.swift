@@ -1,0 +1,55 @@
+import Glibc
+import Posix
+import Wire
+
+extension FileWork {
+    /// Files of so many bytes begin their way to the disk at once, so that the sync in the end is short.
+    private static let writeback: UInt64 = 1 << 20
+
+    /// Writes bytes of the file under its temporary name. What goes wrong is kept in `failure`, or ends the whole
+    /// restore.
+    func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64, _ state: RestoreState) {
+        defer { state.advance(files: 0, bytes: UInt64(bytes.count)) }
+        guard failure == nil else { return }
+        do throws(SystemCallError) {
+            let file = try opened()
+            // Zeros are left out, so that a sparse file stays one.
+            if Self.isZero(bytes) { return }
+            try file.descriptor.pwriteAll(bytes, at: Int64(offset))
+            writtenEnd = offset + UInt64(bytes.count)
+        } catch { fail(error, state) }
+    }
+
+    /// Gives the file its size and begins to bring it to the disk.
+    func endWriting(_ state: RestoreState) {
+        guard failure == nil else { return }
+        do throws(SystemCallError) {
+            let file = try opened()
+            if writtenEnd != entry.size { try file.descriptor.truncate(to: Int64(entry.size)) }
+            if entry.size >= Self.writeback {
+                file.descriptor.startWriteback(at: 0, count: Int64(entry.size))
+            }
+        } catch { fail(error, state) }
+    }
+
+    private func opened() throws(SystemCallError) -> OpenFile {
+        if let file { return file }
+        let flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW
+        let opened = OpenFile(try FileDescriptor(at: folder.descriptor, temporary, flags))
+        file = opened
+        return opened
+    }
+
+    private func fail(_ error: SystemCallError, _ state: RestoreState) {
+        if state.failsAll(error) {
+            removeTemporary()
+        } else {
+            failure = error.description
+        }
+    }
+
+    private static func isZero(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard bytes.count >= 4096, let base = bytes.baseAddress, bytes[0] == 0 else { return false }
+        return memcmp(base, base + 1, bytes.count - 1) == 0
+    }
+}

@@ -156,10 +156,10 @@ struct HostileAgentTests {
         var reason = ""
         do {
             if isLong {
-                // Short names of what has no bytes to send, on several levels.
-                for level in 0..<4 {
+                // Ten million short names of what has no bytes to send, on several levels.
+                for level in 0..<10 {
                     var entries: [Entry] = level == 0 ? [ScriptedAgent.marker] : []
-                    for number in 0..<700_000 {
+                    for number in 0..<1_000_000 {
                         entries.append(Entry(kind: .fifo, name: Array("f\(10_000_000 + number)".utf8)))
                         if entries.count == 10_000 {
                             try place.liar.list(entries, last: false)

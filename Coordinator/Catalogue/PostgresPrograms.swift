@@ -76,7 +76,7 @@ struct ClusterOwner: Sendable, Equatable {
             guard me == 0 else {
                 throw CatalogueError.cluster("\(state) belongs to root: run this as root, with sudo for one")
             }
-            guard let user = user(named: "postgres") else {
+            guard let user = try user(named: "postgres") else {
                 throw CatalogueError.cluster(
                     "PostgreSQL refuses to run as root and there is no user `postgres`: apt install postgresql, "
                         + "or give \(state) to another user with chown"
@@ -84,7 +84,7 @@ struct ClusterOwner: Sendable, Equatable {
             }
             return user
         }
-        guard let user = user(id: owner) else {
+        guard let user = try user(id: owner) else {
             throw CatalogueError.cluster(
                 "\(state) belongs to the user id \(owner), which has no name: PostgreSQL needs one in /etc/passwd"
             )
@@ -109,27 +109,31 @@ struct ClusterOwner: Sendable, Equatable {
         if geteuid() == 0, chown(path, uid, gid) != 0 { throw SystemCallError("chown", errno: errno, path) }
     }
 
-    private static func user(named name: String) -> ClusterOwner? {
-        entry { entry, buffer, size, result in getpwnam_r(name, entry, buffer, size, result) }
+    private static func user(named name: String) throws -> ClusterOwner? {
+        try entry { entry, buffer, size, result in getpwnam_r(name, entry, buffer, size, result) }
     }
 
-    private static func user(id: uid_t) -> ClusterOwner? {
-        entry { entry, buffer, size, result in getpwuid_r(id, entry, buffer, size, result) }
+    private static func user(id: uid_t) throws -> ClusterOwner? {
+        try entry { entry, buffer, size, result in getpwuid_r(id, entry, buffer, size, result) }
     }
 
+    /// - Throws: `SystemCallError` when nobody can say whether there is such a user: no descriptors left for one.
     private static func entry(
         _ look: (
             UnsafeMutablePointer<passwd>, UnsafeMutablePointer<CChar>, Int,
             UnsafeMutablePointer<UnsafeMutablePointer<passwd>?>
         ) -> Int32
-    ) -> ClusterOwner? {
-        withUnsafeTemporaryAllocation(of: CChar.self, capacity: 16384) { buffer in
+    ) throws -> ClusterOwner? {
+        try withUnsafeTemporaryAllocation(of: CChar.self, capacity: 16384) { buffer in
             var entry = passwd()
             var result: UnsafeMutablePointer<passwd>?
-            guard let base = buffer.baseAddress, look(&entry, base, buffer.count, &result) == 0,
-                result != nil,
-                let name = entry.pw_name
-            else { return nil }
+            guard let base = buffer.baseAddress else { return nil }
+            let code = look(&entry, base, buffer.count, &result)
+            // Some of its sources say so when there is none (getpwnam(3)).
+            guard code == 0 || [ENOENT, ESRCH, EBADF, EPERM].contains(code) else {
+                throw SystemCallError("getpwnam", errno: code, "/etc/passwd")
+            }
+            guard result != nil, let name = entry.pw_name else { return nil }
             return ClusterOwner(uid: entry.pw_uid, gid: entry.pw_gid, name: String(cString: name))
         }
     }

@@ -155,16 +155,17 @@ final class TreeReceiver {
             _ = folder.append(node, earlierSubtrees: [], wanted: false)
             return nil
         }
-        if entry.inode != 0, let content = journal.take(key(entry, in: folder)), isStored(content) {
-            node.content = content
+        let known = entry.inode == 0 ? nil : journal.take(key(entry, in: folder))
+        if let known, isStored(known) {
+            node.content = known
             report.filesUnchanged += 1
             // Still in no checkpoint.
-            journal.add(key(entry, in: folder), content)
+            journal.add(key(entry, in: folder), known)
             _ = folder.append(node, earlierSubtrees: [], wanted: false)
             return nil
         }
         let slot = folder.append(node, earlierSubtrees: [], wanted: true)
-        let start = resumable(entry, in: folder)
+        let start = firstStored(of: known ?? resumable(entry, in: folder))
         wanted.append((folder, slot, start))
         return storedBytes(start)
     }
@@ -197,15 +198,19 @@ final class TreeReceiver {
         content?.allSatisfy { writer.contains($0, .data) } ?? false
     }
 
-    /// The chunks from the first on that earlier runs stored of a file that is still the same.
+    /// The chunks up to the first that is missing because its pack was not whole when the coordinator was killed.
+    private func firstStored(of content: [BlobID]) -> [BlobID] {
+        Array(content.prefix { writer.index.contains($0, .data) })
+    }
+
+    /// The chunks that an earlier run received last, of a file that is still the same.
     private func resumable(_ entry: Entry, in folder: OpenFolder) -> [BlobID] {
         let found = resumed.firstIndex {
             $0.size == entry.size && $0.mtime == entry.mtime && $0.ctime == entry.ctime
                 && $0.inode == entry.inode && $0.path == folder.path + [entry.name]
         }
         guard let found else { return [] }
-        // A pack that was not whole when the coordinator was killed is missing.
-        return Array(resumed.remove(at: found).content.prefix { writer.index.contains($0, .data) })
+        return resumed.remove(at: found).content
     }
 
     /// The folder whose list is due could not be read on the agent's side.

@@ -32,7 +32,7 @@ final class AgentProcess {
     /// The same without waiting for its end.
     func start(_ arguments: String..., environment: [String: String?] = [:]) throws -> ChildProcess {
         try ChildProcess(
-            [Programs.agent, "--config", folder] + arguments,
+            within + [Programs.agent, "--config", folder] + arguments,
             environment: ["DOCKER_HOST": dockerHost].merging(environment) { $1 },
             output: .nothing,
             error: .nothing
@@ -48,7 +48,7 @@ final class AgentProcess {
     func run(environment: [String: String?] = [:]) throws {
         let log = try FileDescriptor(open: folder + "/agent.log", O_WRONLY | O_CREAT | O_APPEND, mode: 0o644)
         let child = try ChildProcess(
-            [Programs.agent, "--config", folder, "run"],
+            within + [Programs.agent, "--config", folder, "run"],
             environment: ["DOCKER_HOST": dockerHost].merging(environment) { $1 },
             output: .descriptor(log.raw),
             error: .descriptor(log.raw)

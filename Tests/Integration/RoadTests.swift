@@ -146,20 +146,28 @@ struct RoadTests {
         }
     }
 
-    @Test func `a coordinator that is killed costs a pack or two of bytes to send again`() throws {
+    /// Where a large file is when the coordinator is killed.
+    enum Moment: String, CaseIterable { case underWay = "under way", whole }
+
+    @Test(arguments: Moment.allCases)
+    func `a coordinator that is killed costs a pack or two of bytes to send again`(large: Moment) throws {
         let lane = try Lane(SampleHost(photos: 2, photoSize: 1000))
         _ = try lane.backup()
         let always = Self.sent(try lane.backup().run)
-        let size = isLong ? 800_000_000 : 320_000_000
-        let small = [Int](repeating: 2_000_000, count: size / 4_000_000)
-        let new = try lane.addFiles(small + [size / 2], in: "large")
+        let (size, count, small) = (isLong ? 400_000_000 : 160_000_000, isLong ? 200 : 80, 2_000_000)
+        // In the order of their names; the large one has number 50.
+        var sizes = [Int](repeating: small, count: count)
+        sizes.insert(size, at: 50)
+        let before = (0...count).map { "\($0).jpg" }.sorted().prefix { $0 != "50.jpg" }.count * small
+        let new = try lane.addFiles(sizes, in: "large")
+        let until = before + (large == .whole ? size + 6_000_000 : size * 6 / 10)
         let watcher = try ChildProcess(
             [Programs.coordinator, "--config", lane.installation.configuration, "backup", "lisbon"],
             output: .nothing,
             error: .nothing
         )
         let pid = watcher.pid
-        let goal = lane.road.carried.there + new * 8 / 10
+        let goal = lane.road.carried.there + until
         _ = try eventually("most of it is sent", seconds: 120) { lane.road.carried.there > goal ? true : nil }
         lane.installation.stop(SIGKILL)
         kill(pid, SIGKILL)
@@ -172,9 +180,9 @@ struct RoadTests {
         let second = try lane.backup()
         #expect(second.status == 0, "\(second.run.text())")
         let rest = Self.sent(second.run) - always
-        let missing = new - (carried - (goal - new * 8 / 10))
+        let missing = new - (carried - (goal - until))
         print(
-            "killed with \(missing) of \(new) bytes to come; the next run sent \(rest): \(rest - missing) again"
+            "killed while the large file was \(large.rawValue), with \(missing) of \(new) bytes to come; the next run sent \(rest): \(rest - missing) again"
         )
         // The open pack, the one that was being synced, and what was under way.
         #expect(rest - missing < 160 << 20)

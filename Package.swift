@@ -84,6 +84,8 @@ let package = Package(
         ),
 
         // The coordinator.
+        module("Coordinator/Schedule", ["Posix"]),
+        module("Coordinator/Retention", ["Posix", "Repository"]),
         module("Coordinator/Fleet", ["Configuration", "Wire"]),
         module("Coordinator/Catalogue", ["Posix", "Fleet", "Postgres"]),
         module("Coordinator/Retrieval", ["Posix", "Digest", "Wire", "Repository", "Restore"]),
@@ -145,6 +147,12 @@ let package = Package(
             resources: [.copy("Vectors")]
         ),
         tests("CatalogueTests", ["Catalogue", "Fleet", "Postgres", "Posix", "TestSupport"]),
+        tests("ScheduleTests", ["Schedule", "Posix", "TestSupport"]),
+        tests(
+            "RetentionTests",
+            ["Retention", "Repository", "JSON", "Posix", "TestSupport"],
+            resources: [.copy("Vectors")]
+        ),
         tests("CaptureTests", ["Capture", "Immich", "JSON", "Posix", "SSH", "Wire", "TestSupport"]),
         tests("Integration", ["TestSupport", "JSON", "Posix", "Repository", "SSH", "Wire"]),
     ],

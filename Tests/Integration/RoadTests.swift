@@ -188,7 +188,7 @@ struct RoadTests {
         #expect(rest - missing < 160 << 20)
     }
 
-    @Test func `a road of 300 ms carries four fifths of what the window allows`() throws {
+    @Test func `a backup over a road of 300 ms goes through, and how fast is printed`() throws {
         let installation = try Installation()
         try installation.initialise()
         try installation.serve()

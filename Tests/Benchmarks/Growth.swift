@@ -54,7 +54,7 @@ struct Growth {
 
     /// What Immich knows of a photo, in its proportions: mostly identifiers, numbers and times that no two share.
     private static let columns = """
-        'Pixel ' || (n % 9) AS model, 'IMG_' || (n * 7919 % 100000000) || '.jpg' AS "originalFileName", \
+        'Pixel ' || (n % 9) AS model, 'IMG_' || (n::bigint * 7919 % 100000000) || '.jpg' AS "originalFileName", \
         random() * 180 AS latitude, random() * 360 AS longitude, (random() * 4000)::int AS iso, \
         '2015-01-01'::timestamptz + random() * interval '10 years' AS taken, now() AS modified, \
         md5(random()::text) AS checksum, 0 AS rating

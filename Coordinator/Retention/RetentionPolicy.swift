@@ -132,9 +132,8 @@ extension Civil {
     /// Year and week as ISO 8601 counts them: the week belongs to the year that has its Thursday.
     fileprivate var isoWeek: Int {
         let number = Civil.days(year: year, month: month, day: day)
-        // 1970-01-01 was a Thursday; Monday is 0.
-        let weekday = ((number + 3) % 7 + 7) % 7
-        let thursday = number - weekday + 3
+        // Its weeks begin on Monday.
+        let thursday = number - (Civil.weekday(ofDay: number) + 6) % 7 + 3
         let yearOfWeek = Civil(thursday * 86400).year
         let firstDay = Civil.days(year: yearOfWeek, month: 1, day: 1)
         return yearOfWeek * 100 + (thursday - firstDay) / 7 + 1

@@ -74,19 +74,16 @@ package struct CronExpression: Sendable, Equatable, CustomStringConvertible {
     }
 
     private func isDay(_ time: Civil) -> Bool {
-        // 1970-01-01 was a Thursday.
         let number = Civil.days(year: time.year, month: time.month, day: time.day)
-        let isWeekday = weekdays.contains(((number + 4) % 7 + 7) % 7)
+        let isWeekday = weekdays.contains(Civil.weekday(ofDay: number))
         let isDay = days.contains(time.day)
         return days.isRestricted && weekdays.isRestricted ? isDay || isWeekday : isDay && isWeekday
     }
 
-    /// Days, hours and minutes may be one too many.
+    /// Each may be one too many.
     private static func wall(_ year: Int, _ month: Int, _ day: Int, _ hour: Int = 0, _ minute: Int = 0) -> Int
     {
-        let (year, month) = month > 12 ? (year + 1, 1) : (year, month)
-        return Civil.days(year: year, month: month, day: 1) * 86400 + (day - 1) * 86400 + hour * 3600 + minute
-            * 60
+        (Civil.days(year: year, month: month, day: 1) + day - 1) * 86400 + hour * 3600 + minute * 60
     }
 }
 

@@ -28,13 +28,8 @@ struct DaylightRule: Sendable, Equatable {
             case .ofYear(let number): days = Civil.days(year: year, month: 1, day: 1) + number
             case .weekday(let month, let nth, let weekday):
                 let first = Civil.days(year: year, month: month, day: 1)
-                let next =
-                    month == 12
-                    ? Civil.days(year: year + 1, month: 1, day: 1)
-                    : Civil.days(year: year, month: month + 1, day: 1)
-                // 1970-01-01 was a Thursday.
-                let weekdayOfFirst = ((first + 4) % 7 + 7) % 7
-                var found = first + (weekday - weekdayOfFirst + 7) % 7 + (nth - 1) * 7
+                let next = Civil.days(year: year, month: month + 1, day: 1)
+                var found = first + (weekday - Civil.weekday(ofDay: first) + 7) % 7 + (nth - 1) * 7
                 while found >= next { found -= 7 }
                 days = found
             }

@@ -1,4 +1,5 @@
-import Posix
+import Glibc
+package import Posix
 
 /// What clocks on the wall show in one place at any instant, from the system's tz database (RFC 9636).
 ///
@@ -43,6 +44,7 @@ package struct TimeZone: Sendable, Equatable {
         do throws(SystemCallError) {
             bytes = try Files.read("\(Self.folder)/\(name)", limit: Self.mostBytes)
         } catch {
+            guard [ENOENT, ENOTDIR, EISDIR].contains(error.code) else { throw .unreadable(error) }
             throw .unknown(name)
         }
         try self.init(name: name, file: bytes)
@@ -116,6 +118,7 @@ package struct TimeZone: Sendable, Equatable {
 
 package enum TimeZoneError: Error, Equatable, CustomStringConvertible {
     case unknown(String)
+    case unreadable(SystemCallError)
     case malformed(String)
 
     package var description: String {
@@ -123,6 +126,7 @@ package enum TimeZoneError: Error, Equatable, CustomStringConvertible {
         case .unknown(let name):
             "there is no time zone `\(name)`: write one of the tz database, like Europe/Lisbon or UTC "
                 + "(package tzdata; `timedatectl list-timezones` shows them)"
+        case .unreadable(let error): "the time zone's file: \(error)"
         case .malformed(let name): "the system's file of the time zone `\(name)` cannot be understood"
         }
     }

@@ -143,7 +143,7 @@ package struct Civil {
         second = rest % 60
     }
 
-    /// Days since 1970-01-01.
+    /// Days since 1970-01-01; month 13 is January of the year after.
     package static func days(year: Int, month: Int, day: Int) -> Int {
         let shifted = month <= 2 ? year - 1 : year
         let era = (shifted >= 0 ? shifted : shifted - 399) / 400
@@ -152,4 +152,7 @@ package struct Civil {
         let dayOfEra = yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear
         return era * 146_097 + dayOfEra - 719_468
     }
+
+    /// The day of the week of a day since 1970-01-01, which was a Thursday: 0 for Sunday to 6.
+    package static func weekday(ofDay number: Int) -> Int { ((number + 4) % 7 + 7) % 7 }
 }

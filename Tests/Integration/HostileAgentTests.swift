@@ -10,7 +10,6 @@ import Wire
 /// coordinator's memory stays bounded, and another host's backup runs through beside it.
 @Suite("A hostile agent", .serialized)
 struct HostileAgentTests {
-
     // Tests of this suite run one after the other.
     private struct Place: @unchecked Sendable {
         let installation: Installation

@@ -78,7 +78,7 @@ extension Catalogue {
     /// may keep an old name on a connection that nobody uses.
     static let liveLeasesSQL = """
         SELECT substr(a.application_name, 10) AS lease, a.pid FROM pg_stat_activity a
-        WHERE a.application_name LIKE 'holdfast %' AND EXISTS (
+        WHERE a.datname = current_database() AND a.application_name LIKE 'holdfast %' AND EXISTS (
             SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory' AND l.granted
                 AND l.objsubid = 2 AND l.classid IN (\(LockClass.run), \(LockClass.repository)))
         """

@@ -115,6 +115,14 @@ func snapshot(_ id: String, run: String? = nil, time: Int64 = 1, incomplete: Boo
         withExtendedLifetime(three) {}
     }
 
+    @Test func `a holder in another database of the same server is nobody here`() throws {
+        let (here, _) = try newCatalogue()
+        let (there, address) = try newCatalogue()
+        let lease = try HostLease(there.addHost("porto"), .capture, server: address)
+        #expect(try there.liveLeases() == [lease.id])
+        #expect(try here.liveLeases() == [])
+    }
+
     @Test func `a waiting run can be cancelled, a removed host's are`() throws {
         let (catalogue, _) = try newCatalogue()
         let host = try catalogue.addHost("porto")

@@ -154,7 +154,7 @@ let package = Package(
             resources: [.copy("Vectors")]
         ),
         tests("CaptureTests", ["Capture", "Immich", "JSON", "Posix", "SSH", "Wire", "TestSupport"]),
-        tests("Integration", ["TestSupport", "JSON", "Posix", "Repository", "SSH", "Wire"]),
+        tests("Integration", ["TestSupport", "JSON", "Posix", "Repository", "Retrieval", "SSH", "Wire"]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -15,7 +15,6 @@ package final class SnapshotSender {
     private let index: BlobIndex
     private let tree: BlobID
     private let selection: Selection
-    private let plan: RestorePlan
     /// What is told first.
     package let what: Restoring
 
@@ -30,7 +29,7 @@ package final class SnapshotSender {
     /// Listing pauses while so many parts wait.
     private static let partsEnough = 1 << 16
 
-    /// Walks the snapshot to know what there is to do.
+    /// Learns what there is to do: from the snapshot, or for parts of one, and for one that does not say it, from a walk.
     ///
     /// - Parameters:
     ///   - host: Whose snapshot it is, for the other side.
@@ -50,15 +49,18 @@ package final class SnapshotSender {
         tree = snapshot.tree
         selection = Selection(include)
         let reader = try BlobReader(repository, index)
-        plan = try RestorePlan(try RestoreWalk(reader, index, tree, selection), selection)
+        // Also of a snapshot that says its size: with a root that can't be read nothing is begun.
+        let walk = try RestoreWalk(reader, index, tree, selection)
+        let said = include.isEmpty ? snapshot.restoreSize : nil
+        let size = try said ?? RestoreSize(walking: walk, selection)
         what = Restoring(
             host: host,
             snapshot: id,
             time: snapshot.time.nanoseconds,
             includes: selection.includes.map { Array($0.joined(separator: [0x2F])) },
-            files: plan.files,
-            bytes: plan.bytes,
-            space: plan.space
+            files: size.files,
+            bytes: size.bytes,
+            space: size.space
         )
     }
 

@@ -25,6 +25,8 @@ package final class CaptureConversation {
 
     package private(set) var dump: DumpDescription?
     private var tree: TreeReceiver?
+    /// Of all that was stored; nil before the files.
+    package var restoreSize: RestoreSize? { tree?.restoreSize }
     private var lastCheckpoint = Time.monotonic()
     private var storedAtCheckpoint: UInt64 = 0
     private var storedInJournal: Int64 = 0

@@ -239,7 +239,8 @@ final class CaptureJob {
             username: "holdfast",
             tags: marks.tags,
             programVersion: program,
-            summary: summary
+            summary: summary,
+            restoreSize: conversation.restoreSize
         )
         let staged = try repository.stageSnapshot(snapshot.encoded())
         let row = marks.row(id: staged.id, snapshot: snapshot, dumpBytes: report.dumpBytes)

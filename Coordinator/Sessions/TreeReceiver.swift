@@ -33,6 +33,10 @@ final class TreeReceiver {
     static let mostOpenBytes = 1 << 30
     /// The root's tree, once everything is here.
     private(set) var tree: BlobID?
+    /// Of the folders that are complete.
+    private var size = RestoreSizeCounter()
+    /// Of everything, once `tree` is there.
+    var restoreSize: RestoreSize { size.size }
 
     private struct Incoming {
         let folder: OpenFolder
@@ -368,7 +372,9 @@ final class TreeReceiver {
     private func closeIfComplete(_ folder: OpenFolder) throws {
         guard folder.isComplete else { return }
         let extra = folder.place == .immichFolder("backups") ? dump : nil
-        let id = try writeTree(folder.finalNodes(adding: extra))
+        let nodes = folder.finalNodes(adding: extra)
+        for node in nodes { size.add(node) }
+        let id = try writeTree(nodes)
         openBytes -= folder.memory
         earlierBytes -= folder.earlier.reduce(0) { $0 + $1.memory }
         guard let parent = folder.parent else {

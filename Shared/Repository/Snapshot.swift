@@ -17,6 +17,8 @@ package struct Snapshot: Equatable, Sendable {
     package var original: BlobID?
     package var programVersion: String
     package var summary: Summary?
+    /// Ours: stock readers pass over it, and leave it out of a snapshot that they rewrite.
+    package var restoreSize: RestoreSize?
 
     /// restic 0.17 and later.
     package struct Summary: Equatable, Sendable {
@@ -55,7 +57,8 @@ package struct Snapshot: Equatable, Sendable {
         tags: [String] = [],
         parent: BlobID? = nil,
         programVersion: String = "",
-        summary: Summary? = nil
+        summary: Summary? = nil,
+        restoreSize: RestoreSize? = nil
     ) {
         self.time = time
         self.parent = parent
@@ -70,6 +73,7 @@ package struct Snapshot: Equatable, Sendable {
         self.original = nil
         self.programVersion = programVersion
         self.summary = summary
+        self.restoreSize = restoreSize
     }
 
     // MARK: Writing
@@ -89,6 +93,7 @@ package struct Snapshot: Equatable, Sendable {
         if let original { members.append(("original", JSON(original.hex))) }
         if !programVersion.isEmpty { members.append(("program_version", JSON(programVersion))) }
         if let summary { members.append(("summary", summary.json)) }
+        if let restoreSize { members.append(("holdfast_restore", restoreSize.json)) }
         return JSON(members).encoded(escapeHTML: true)
     }
 
@@ -119,6 +124,21 @@ package struct Snapshot: Equatable, Sendable {
         } else {
             summary = nil
         }
+        restoreSize = object["holdfast_restore"].flatMap(RestoreSize.init)
+    }
+}
+
+extension RestoreSize {
+    fileprivate var json: JSON {
+        JSON([("files", JSON(files)), ("bytes", JSON(bytes)), ("space", JSON(space))])
+    }
+
+    /// Nil for what is no size: then the trees are counted.
+    fileprivate init?(_ json: JSON) {
+        guard let files = json["files"]?.uint64, let bytes = json["bytes"]?.uint64,
+            let space = json["space"]?.uint64
+        else { return nil }
+        self.init(files: files, bytes: bytes, space: space)
     }
 }
 

@@ -1,8 +1,11 @@
 import Glibc
 import JSON
 import Posix
+import Repository
+import Retrieval
 import TestSupport
 import Testing
+import Wire
 
 @Suite("An awkward library", .serialized)
 struct AwkwardLibraryTests {
@@ -10,8 +13,10 @@ struct AwkwardLibraryTests {
         let sample = try SampleHost(photos: 2, photoSize: 2000)
         try AwkwardTree.make(at: sample.uploadLocation + "/upload/awkward")
         let joined = try MainJobTests.Joined(sample)
-        _ = try joined.backup()
+        let first = try joined.backup()
         #expect(try joined.restic("check", "--read-data").status == 0)
+
+        try saidSizeIsTheWalks(joined, first)
 
         let source = try TreeListing(sample.uploadLocation + "/upload")
         let ours = joined.installation.folder + "/restored"
@@ -28,5 +33,33 @@ struct AwkwardLibraryTests {
 
         let again = try joined.backup()
         #expect(again["files_read"]?.int == 0, "\(again.text())")
+        try saidSizeIsTheWalks(joined, again)
+    }
+
+    /// A restore of everything is begun with what the snapshot says of its size, one of a snapshot that stock restic
+    /// rewrote with what a walk finds.
+    private func saidSizeIsTheWalks(_ joined: MainJobTests.Joined, _ run: JSON) throws {
+        let installation = joined.installation
+        let repository = try Repository.open(
+            at: installation.repository("lisbon"),
+            password: installation.password("lisbon")
+        )
+        let id = try #require(run["snapshot"]?.string.flatMap(BlobID.init(hex:)))
+        let snapshot = try repository.snapshot(id)
+        #expect(snapshot.restoreSize != nil)
+        var rewritten = snapshot
+        rewritten.restoreSize = nil
+        let told = try [snapshot, rewritten].map { snapshot in
+            try SnapshotSender(
+                repository,
+                repository.loadIndex(),
+                host: "lisbon",
+                id: id.hex,
+                snapshot: snapshot,
+                include: []
+            ).what
+        }
+        #expect(told[0] == told[1])
+        #expect(told[0].files > 5)
     }
 }

@@ -13,6 +13,20 @@ struct SnapshotFormat {
         }
     }
 
+    @Test func `what a restore takes is kept, and what is no such figure counts as not said`() throws {
+        let least = #""time":"2024-02-03T04:05:06Z","tree":"\#(String(repeating: "ab", count: 32))""#
+        var snapshot = try Snapshot(parsing: Array("{\(least)}".utf8))
+        #expect(snapshot.restoreSize == nil)
+        snapshot.restoreSize = RestoreSize(files: 3, bytes: 5_000_000_000, space: UInt64.max)
+        #expect(try Snapshot(parsing: snapshot.encoded()) == snapshot)
+        for text in [
+            "null", "[]", "{}", "7", #"{"files":-1,"bytes":2,"space":3}"#, #"{"files":1,"bytes":2}"#,
+        ] {
+            let read = try Snapshot(parsing: Array(#"{\#(least),"holdfast_restore":\#(text)}"#.utf8))
+            #expect(read.restoreSize == nil, "\(text)")
+        }
+    }
+
     @Test func `fields may be missing or null but not of another kind`() throws {
         let tree = String(repeating: "ab", count: 32)
         let least = try Snapshot(

@@ -27,6 +27,7 @@ final class AgentServer: Sendable {
         var work = Work.wait
         var refusesTokens = false
         var last: FakeCoordinator?
+        var hasCommitted = false
         var isWaiting = false
     }
 
@@ -44,8 +45,10 @@ final class AgentServer: Sendable {
         get { state.withLock { $0.refusesTokens } }
         set { state.withLock { $0.refusesTokens = newValue } }
     }
-    /// Of the last capture.
+    /// Of the last capture; to be looked at once the agent has ended.
     var last: FakeCoordinator? { state.withLock { $0.last } }
+    /// Whether the last capture has been committed; may be asked at any time.
+    var hasCommitted: Bool { state.withLock { $0.hasCommitted } }
 
     init(port: UInt16 = 0, hostKey: KeyPair? = nil) throws {
         self.hostKey = try hostKey ?? KeyPair.generate()
@@ -109,6 +112,7 @@ final class AgentServer: Sendable {
             prepare(coordinator)
             state.withLock { $0.last = coordinator }
             try coordinator.run()
+            state.withLock { $0.hasCommitted = coordinator.committed }
             // One capture for each server and set-up.
             _ = try channel.waitReadable(alsoOn: stop, seconds: 20)
         }

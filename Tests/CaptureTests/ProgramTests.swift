@@ -189,8 +189,8 @@ struct ProgramTests {
         Time.sleep(seconds: 0.5)
         let second = try AgentServer(port: first.port, hostKey: first.hostKey)
         second.work = .capture { _ in }
-        for _ in 0..<100 where second.last?.committed != true { Time.sleep(seconds: 0.1) }
-        #expect(second.last?.committed == true)
+        for _ in 0..<100 where !second.hasCommitted { Time.sleep(seconds: 0.1) }
+        #expect(second.hasCommitted)
         child.signal(SIGTERM)
         _ = try child.wait()
     }

@@ -3,9 +3,9 @@ import Glibc
 import Posix
 import Wire
 
-/// Reads back what was written and gives it its metadata and name; for one thread.
+/// Writes small files, reads back what was written and gives it its metadata and name; for one thread.
 final class FileVerifier: @unchecked Sendable {
-    // Used by the verifying thread alone.
+    // Used by its thread alone.
     private let target: RestoreTarget
     private let state: RestoreState
     private let verifier: PartVerifier
@@ -20,21 +20,25 @@ final class FileVerifier: @unchecked Sendable {
 
     func finish(_ work: FileWork) {
         defer { work.folder.finishOne(state) }
+        if !work.content.isEmpty {
+            work.content.withUnsafeBytes { work.write($0, at: 0, state) }
+            work.content = []
+        }
         work.endWriting(state)
         if state.failure != nil { return work.removeTemporary() }
         do {
             if let reason = work.failure { return failed(work, reason) }
             guard let file = work.file else { return failed(work, "it was never opened") }
             let skipped = Set(work.damages.map(\.offset))
-            let size = try file.descriptor.status().size
+            let status = try file.descriptor.status()
             let right = try verifier.rightBytes(of: work.parts, in: file.descriptor, skipping: skipped)
-            guard size == work.entry.size, right == size else {
+            guard status.size == work.entry.size, right == status.size else {
                 return failed(
                     work,
                     "it reads back differently; suspect the target's disk or this machine's memory"
                 )
             }
-            let missed = try Metadata(work.entry).apply(to: file.descriptor)
+            let missed = try Metadata(work.entry).apply(to: file.descriptor, status)
             guard work.damages.isEmpty else { return damaged(work) }
             if work.replaces {
                 try Files.renameReplacing(in: work.folder.descriptor, work.temporary, to: work.entry.name)

@@ -15,13 +15,16 @@ struct LinkKey: Hashable {
 
 /// A file that another name may turn out to be one with.
 final class FirstName: @unchecked Sendable {
-    // `isWhole` is the verifying thread's, or set before it hears of the file; all else is fixed or the receiver's.
+    // `isWhole` is the thread's that finishes all names of the file, or set before it hears of them; all else is fixed or
+    // the receiver's.
     let folder: [[UInt8]]
     let name: [UInt8]
     let parts: [Part]
     /// Names that are still to come.
     var awaited: UInt32
     var isWhole = false
+    /// Of `RestoreThreads`.
+    var lane: Int?
 
     init(_ item: Item, in folder: RestoreFolder) {
         self.folder = folder.names
@@ -37,8 +40,8 @@ final class OpenFile: Sendable {
     init(_ descriptor: consuming FileDescriptor) { self.descriptor = descriptor }
 }
 
-/// A file on its way into the target. One thread at a time has it: first the receiver's, which writes it, then the
-/// verifying one.
+/// A file on its way into the target. One thread at a time has it: first the receiver's, which writes it unless it is
+/// small, then one of `RestoreThreads`.
 final class FileWork: @unchecked Sendable {
     let entry: Entry
     let parts: [Part]
@@ -52,6 +55,8 @@ final class FileWork: @unchecked Sendable {
     var kept: UInt64 = 0
     var damages: [RestoreProblem.DamagedPart] = []
 
+    /// All bytes of a small file, which is not written yet.
+    var content: [UInt8] = []
     var file: OpenFile?
     /// Where the last byte was written; behind it there may be a hole.
     var writtenEnd: UInt64 = 0

@@ -35,10 +35,19 @@ extension FileWork {
     private func opened() throws(SystemCallError) -> OpenFile {
         if let file { return file }
         let flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW
-        let opened = OpenFile(try FileDescriptor(at: folder.descriptor, temporary, flags))
+        // For its owner alone until it is somebody else's.
+        let isOurs = entry.uid == Self.user.uid && entry.gid == Self.user.gid
+        let mode = isOurs ? mode_t(entry.permissions & 0o777) : 0o600
+        let descriptor = try FileDescriptor(at: folder.descriptor, temporary, flags, mode: mode)
+        // Best effort: reading it back would change its access time, once more work for the file system.
+        _ = fcntl(descriptor.raw, F_SETFL, noAccessTime)
+        let opened = OpenFile(descriptor)
         file = opened
         return opened
     }
+
+    /// Who new files belong to, unless the folder or the file system says otherwise.
+    private static let user = (uid: geteuid(), gid: getegid())
 
     private func fail(_ error: SystemCallError, _ state: RestoreState) {
         if state.failsAll(error) {

@@ -31,17 +31,22 @@ struct Metadata: Sendable {
 
     /// Sets everything on an open file or directory. The order matters: a change of owner clears set-id bits
     /// and capabilities, attributes may be access lists that refine the mode, and all of it changes no time but
-    /// the time itself.
-    func apply(to file: borrowing FileDescriptor) throws(SystemCallError) -> Missed {
+    /// the time itself. What is so already is left alone, because each change is one more for the file system's journal.
+    ///
+    /// - Parameter found: What the file system says of it.
+    func apply(to file: borrowing FileDescriptor, _ found: FileStatus) throws(SystemCallError) -> Missed {
         var missed = Missed()
         var permissions = permissions
-        do throws(SystemCallError) { try file.setOwner(uid: uid, gid: gid) } catch {
-            guard Self.isWantOfRights(error.code) else { throw error }
-            missed.owner = error.reason
-            // A program that should run as another user must not run as this one.
-            permissions &= ~Self.setIDBits
+        let isOwned = found.uid == uid && found.gid == gid
+        if !isOwned {
+            do throws(SystemCallError) { try file.setOwner(uid: uid, gid: gid) } catch {
+                guard Self.isWantOfRights(error.code) else { throw error }
+                missed.owner = error.reason
+                // A program that should run as another user must not run as this one.
+                permissions &= ~Self.setIDBits
+            }
         }
-        try file.setPermissions(permissions)
+        if !isOwned || found.mode & 0o7777 != permissions { try file.setPermissions(permissions) }
         for attribute in attributes {
             do throws(SystemCallError) {
                 try file.setAttribute(attribute.name, value: attribute.value)

@@ -103,7 +103,7 @@ final class RestoreFolder: Sendable {
     private func complete(_ state: RestoreState) {
         guard let metadata else { return }
         do throws(SystemCallError) {
-            state.missed(try metadata.apply(to: descriptor), path)
+            state.missed(try metadata.apply(to: descriptor, descriptor.status()), path)
         } catch {
             if !state.failsAll(error) { state.problem(path, .failed(error.description)) }
         }

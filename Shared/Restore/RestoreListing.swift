@@ -7,7 +7,7 @@ import Wire
 final class RestoreListing {
     /// What is to come of an entry.
     enum Outcome {
-        /// Nothing more, or the verifying thread has it already.
+        /// Nothing more, or a thread has it already.
         case nothing
         /// To be sent, from `kept` on.
         case file(FileWork)
@@ -30,7 +30,7 @@ final class RestoreListing {
 
     private let target: RestoreTarget
     private let state: RestoreState
-    private let verifying: VerifyingThread
+    private let threads: RestoreThreads
     private let verifier: PartVerifier
     private let checkStop: () throws -> Void
     private var levels: [Level] = []
@@ -43,12 +43,12 @@ final class RestoreListing {
     init(
         _ target: RestoreTarget,
         _ state: RestoreState,
-        _ verifying: VerifyingThread,
+        _ threads: RestoreThreads,
         checkStop: @escaping () throws -> Void
     ) throws {
         self.target = target
         self.state = state
-        self.verifying = verifying
+        self.threads = threads
         self.checkStop = checkStop
         verifier = try PartVerifier()
         let root = Level(try RestoreFolder(target.folder, isFresh: !target.isResumed))
@@ -219,7 +219,7 @@ final class RestoreListing {
         folder.begin()
         // Nothing needs to come of a file that is empty, or of which all was under way when an earlier try was cut.
         if work.kept == entry.size, item.parts.last?.length != 0 {
-            verifying.submit(.file(work))
+            threads.submit(.file(work))
             return .nothing
         }
         return .file(work)
@@ -263,9 +263,10 @@ final class RestoreListing {
         let entry = work.entry
         let flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK
         guard work.parts.last?.length != 0 || work.parts.isEmpty,
-            let file = try? FileDescriptor(at: work.folder.descriptor, entry.name, flags),
-            try file.status().kind == .file
+            let file = try? FileDescriptor(at: work.folder.descriptor, entry.name, flags)
         else { return false }
+        let status = try file.status()
+        guard status.kind == .file else { return false }
         var counted: UInt64 = 0
         let right = try verifier.rightBytes(of: work.parts, in: file) { count in
             try checkStop()
@@ -277,7 +278,7 @@ final class RestoreListing {
             state.retreat(bytes: counted)
             return false
         }
-        state.missed(try Metadata(entry).apply(to: file), work.path)
+        state.missed(try Metadata(entry).apply(to: file, status), work.path)
         work.first?.isWhole = true
         state.whole(bytes: entry.size, kept: entry.size, wasThere: true)
         return true

@@ -14,6 +14,9 @@ package final class RestoreReceiver {
         case link(LinkWork)
     }
 
+    /// Bytes of a file that its thread writes.
+    private static let small = 128 << 10
+
     private let stream: FrameStream
     private let path: String
     private let progress: @Sendable (RestoreProgress) -> Void
@@ -55,27 +58,27 @@ package final class RestoreReceiver {
         Host.raiseDescriptorLimit()
         let target = try RestoreTarget(path, of: what)
         let state = RestoreState(what, progress)
-        let verifying = try VerifyingThread(target, state)
+        let threads = try RestoreThreads(target, state)
         do {
-            let listing = try RestoreListing(target, state, verifying) { [stop, path] in
+            let listing = try RestoreListing(target, state, threads) { [stop, path] in
                 if stop() { throw RestoreError.interrupted(path: path) }
             }
-            while try !receive(listing, state, verifying) {}
+            while try !receive(listing, state, threads) {}
         } catch {
             if let reason = state.failure {
-                verifying.abandon(removing: true)
+                threads.abandon(removing: true)
                 current?.removeTemporary()
                 throw RestoreError.targetFailed(path: path, reason: reason)
             }
             if stop() {
-                verifying.abandon(removing: false)
+                threads.abandon(removing: false)
                 throw RestoreError.interrupted(path: path)
             }
             // What came whole counts.
-            verifying.finish()
+            threads.finish()
             throw error
         }
-        verifying.finish()
+        threads.finish()
         func requireWorking() throws {
             if let reason = state.failure { throw RestoreError.targetFailed(path: path, reason: reason) }
         }
@@ -88,7 +91,7 @@ package final class RestoreReceiver {
     }
 
     /// Takes one frame; true for the last.
-    private func receive(_ listing: RestoreListing, _ state: RestoreState, _ verifying: VerifyingThread)
+    private func receive(_ listing: RestoreListing, _ state: RestoreState, _ threads: RestoreThreads)
         throws
         -> Bool
     {
@@ -96,7 +99,7 @@ package final class RestoreReceiver {
         if let reason = state.failure { throw RestoreError.targetFailed(path: path, reason: reason) }
         return try stream.receive { type, body in
             if type == RestoreReply.dataType {
-                try data(body, state, verifying)
+                try data(body, state, threads)
                 return false
             }
             guard RestoreReply.types.contains(type) else {
@@ -113,11 +116,11 @@ package final class RestoreReceiver {
             switch message {
             case .items(let items, let last):
                 held = (items, last)
-                try takeHeld(listing, verifying)
+                try takeHeld(listing, threads)
             case .parts(let parts):
                 try take(parts)
-                try takeHeld(listing, verifying)
-            case .damaged(let reason): try damaged(reason, state, verifying)
+                try takeHeld(listing, threads)
+            case .damaged(let reason): try damaged(reason, state, threads)
             case .problem(let path, .lost, let message): state.problem(path, .inSnapshot(message))
             case .problem(let path, .leftOut, let message): state.change { $0.sockets.add(path, message) }
             case .done:
@@ -143,7 +146,7 @@ package final class RestoreReceiver {
         held = (items, last)
     }
 
-    private func takeHeld(_ listing: RestoreListing, _ verifying: VerifyingThread) throws {
+    private func takeHeld(_ listing: RestoreListing, _ threads: RestoreThreads) throws {
         guard let (items, last) = held else { return }
         if let item = items.last, item.parts.count < item.partCount { return }
         held = nil
@@ -163,16 +166,16 @@ package final class RestoreReceiver {
         }
         try stream.send(RestoreRequest.fetch(wanted))
         if last { try listing.endOfList() }
-        startNext(verifying)
+        startNext(threads)
     }
 
     // MARK: Content
 
     /// Hands on further names whose turn it is, and begins the next file that is awaited.
-    private func startNext(_ verifying: VerifyingThread) {
+    private func startNext(_ threads: RestoreThreads) {
         while current == nil, let next = expected.popFirst() {
             switch next {
-            case .link(let link): verifying.submit(.link(link))
+            case .link(let link): threads.submit(.link(link))
             case .data(let work):
                 current = work
                 received = 0
@@ -194,18 +197,22 @@ package final class RestoreReceiver {
         }
     }
 
-    private func data(_ bytes: UnsafeRawBufferPointer, _ state: RestoreState, _ verifying: VerifyingThread)
+    private func data(_ bytes: UnsafeRawBufferPointer, _ state: RestoreState, _ threads: RestoreThreads)
         throws
     {
         guard let work = current, held == nil, !bytes.isEmpty,
             UInt64(bytes.count) <= work.entry.size - received
         else { throw WireError.malformed("bytes of a file that nobody wanted") }
-        work.write(bytes, at: received, state)
+        if bytes.count <= Self.small, UInt64(bytes.count) == work.entry.size, work.file == nil {
+            work.content = Array(bytes)
+        } else {
+            work.write(bytes, at: received, state)
+        }
         count(UInt64(bytes.count), of: work)
-        finishIfAllCame(work, verifying)
+        finishIfAllCame(work, threads)
     }
 
-    private func damaged(_ reason: String, _ state: RestoreState, _ verifying: VerifyingThread) throws {
+    private func damaged(_ reason: String, _ state: RestoreState, _ threads: RestoreThreads) throws {
         guard let work = current, part < work.parts.count, received == partStart else {
             throw WireError.malformed("damage of a part that is not due")
         }
@@ -221,14 +228,14 @@ package final class RestoreReceiver {
         if due.length == 0 { part += 1 }
         state.advance(files: 0, bytes: UInt64(due.length))
         count(UInt64(due.length), of: work)
-        finishIfAllCame(work, verifying)
+        finishIfAllCame(work, threads)
     }
 
-    private func finishIfAllCame(_ work: FileWork, _ verifying: VerifyingThread) {
+    private func finishIfAllCame(_ work: FileWork, _ threads: RestoreThreads) {
         guard received == work.entry.size, part == work.parts.count else { return }
-        verifying.submit(.file(work))
+        threads.submit(.file(work))
         partsAhead -= work.parts.count
         current = nil
-        startNext(verifying)
+        startNext(threads)
     }
 }

@@ -13,6 +13,9 @@ final class StepQueue<Step: Sendable>: @unchecked Sendable {
     /// - Parameter capacity: The weight of all that wait at most; one that is heavier waits alone.
     init(capacity: Int) { self.capacity = capacity }
 
+    /// The weight of all that waits.
+    var load: Int { monitor.locked { weight } }
+
     /// - Returns: False, without taking the step, once the queue is closed.
     @discardableResult
     func add(_ step: Step, weight added: Int) -> Bool {

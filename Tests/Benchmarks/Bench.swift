@@ -42,15 +42,18 @@ struct Bench {
 
         let server = try SSHServer(folder: "\(folder)/ssh")
         defer { server.stop() }
+        var disks: [OwnDisk] = []
+        defer { disks = [] }
         var tools: [any Tool] = []
         defer { for tool in tools { tool.stop() } }
         for name in settings.only {
+            let place = "\(folder)/\(name)"
+            if settings.disk > 0 { disks.append(try OwnDisk(at: place, gigabytes: settings.disk)) }
             switch name {
-            case "rsync": tools.append(try Rsync(server: server, folder: "\(folder)/rsync"))
-            case "restic": tools.append(try Restic(server: server, folder: "\(folder)/restic"))
-            case "borg": tools.append(try Borg(server: server, folder: "\(folder)/borg"))
-            case "holdfast":
-                tools.append(try Holdfast(settings, server: server, folder: "\(folder)/holdfast"))
+            case "rsync": tools.append(try Rsync(server: server, folder: place))
+            case "restic": tools.append(try Restic(server: server, folder: place))
+            case "borg": tools.append(try Borg(server: server, folder: place))
+            case "holdfast": tools.append(try Holdfast(settings, server: server, folder: place))
             default:
                 throw CommandFailed(
                     description: "--only knows rsync, restic, borg and holdfast, not `\(name)`"
@@ -121,7 +124,7 @@ struct Bench {
         throws
     {
         // Stays to the end: see `PeerTool.setAside`.
-        let target = "\(folder)/restored-\(randomHex(4))"
+        let target = "\(tool.folder)/restored-\(randomHex(4))"
         try Files.makeDirectories(target)
         // A backup is read from the disk on the day it is needed.
         Glibc.sync()
@@ -172,6 +175,7 @@ struct Bench {
             "peak: the memory of all processes of an end together, shared pages once, looked at every 250 ms",
             "what is backed up lies in the page cache, what is restored does not; everything dirty is written out before each run",
         ]
+        if settings.disk > 0 { report.notes.append("each tool has a new ext4 of its own, for both ends") }
         report.notes += tools.map { "\($0.name): \($0.note)" }
     }
 

@@ -10,7 +10,7 @@ final class Holdfast: Tool {
 
     private let settings: Settings
     private let server: SSHServer
-    private let folder: String
+    let folder: String
     private let log: String
     let database: SourceDatabase
     private let coordinator: Int32

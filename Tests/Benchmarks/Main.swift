@@ -17,6 +17,7 @@ private let usage = """
       --rounds N       how often all is measured; the table shows medians (1)
       --seed N         the same seed makes the same libraries (1)
       --only A,B       of rsync, restic, borg, holdfast
+      --disk GB        a new ext4 for each tool, of this size, as root (0: all share the folder)
       --folder DIR     where to work (a new folder below /tmp, removed at the end)
       --programs DIR   where Holdfast's programs are (beside this one)
       --dumps N        instead: N daily dumps of a database that changes a little, and what the store grows by (0)
@@ -37,6 +38,7 @@ struct Settings {
     var rounds = 1
     var seed = 1
     var only = ["rsync", "restic", "borg", "holdfast"]
+    var disk = 0
     var folder: String?
     var programs = ""
     var dumps = 0
@@ -63,6 +65,7 @@ struct Settings {
         rounds = max(1, try number("--rounds", rounds))
         seed = try number("--seed", seed)
         if let text = try reader.option("--only") { only = text.split(separator: ",").map(String.init) }
+        disk = try number("--disk", disk)
         folder = try reader.option("--folder")
         programs = try reader.option("--programs") ?? Files.parent(ownPath())
         dumps = try number("--dumps", dumps)

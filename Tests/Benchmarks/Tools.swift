@@ -3,6 +3,8 @@ import Posix
 /// A program that backs a library up from the VM to the NAS. Every method is one measured run.
 protocol Tool: AnyObject {
     var name: String { get }
+    /// Where all its files lie: what the NAS keeps, and what is restored.
+    var folder: String { get }
     /// What is worth knowing beside the figures: version, settings.
     var note: String { get }
     /// Reaches the NAS and opens what is kept there, and does nothing else.

@@ -35,9 +35,9 @@ extension FileWork {
     private func opened() throws(SystemCallError) -> OpenFile {
         if let file { return file }
         let flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW
-        // For its owner alone until it is somebody else's.
+        // For us alone until it is somebody else's; and for us to write to, should this try be cut and another go on.
         let isOurs = entry.uid == Self.user.uid && entry.gid == Self.user.gid
-        let mode = isOurs ? mode_t(entry.permissions & 0o777) : 0o600
+        let mode = 0o600 | (isOurs ? mode_t(entry.permissions & 0o777) : 0)
         let descriptor = try FileDescriptor(at: folder.descriptor, temporary, flags, mode: mode)
         // Best effort: reading it back would change its access time, once more work for the file system.
         _ = fcntl(descriptor.raw, F_SETFL, noAccessTime)

@@ -162,19 +162,41 @@ struct RestoreResume {
     }
 
     @Test func `a large file that was cut in the middle goes on at the part where it was`() throws {
+        try goesOnInTheMiddle(mode: 0o600)
+    }
+
+    @Test func `so does one that nobody may write to, for a user who is not root`() throws {
+        guard getuid() == 0 else { return }
+        try goesOnInTheMiddle(mode: 0o444, asUser: 65534)
+    }
+
+    private func goesOnInTheMiddle(mode: mode_t, asUser user: UInt32? = nil) throws {
         let scratch = try Scratch()
         let repository = try FolderBackup.create(scratch.at("repository"), password: "secret")
         try Files.makeDirectories(scratch.at("source"))
         let content = AwkwardTree.noise(20_000_000, seed: 3)
-        try Files.writeAtomically(content, to: scratch.at("source/video"))
+        try Files.writeAtomically(content, to: scratch.at("source/video"), mode: mode)
         let id = try FolderBackup(repository, cut: 500_000).snapshot(scratch.at("source"))
         let target = scratch.at("target")
-        #expect(throws: WireError.closed) { try attempt(repository, id, target, cutAfter: 15_000_000) }
+        if let user {
+            try Files.makeDirectories(target)
+            chmod(scratch.path, 0o755)
+            try #require(
+                ChildProcess.run(["chown", "-R", "\(user)", repository.path, target]).end == .exit(0)
+            )
+        }
+        func restore(cutAfter bytes: Int = .max, seen: (Int) -> Void = { _ in }) throws -> RestoreReport {
+            try Host.reachingFiles(asUser: user ?? geteuid()) {
+                try attempt(repository, id, target, cutAfter: bytes, seen: seen)
+            }
+        }
+        #expect(throws: WireError.closed) { try restore(cutAfter: 15_000_000) }
         #expect(!Files.exists(target + "/video"))
         var sent = 0
-        let report = try attempt(repository, id, target) { sent = $0 }
+        let report = try restore { sent = $0 }
         #expect(report.isWhole && sent < 7_000_000, "\(sent)")
         #expect(try Files.read(target + "/video") == content)
+        #expect(try FileStatus(path: target + "/video").mode & 0o777 == UInt32(mode))
         #expect(try Directory.names(target) == [Array("video".utf8)])
     }
 

@@ -7,7 +7,6 @@ import Wire
 package struct Restorer {
     private let sender: SnapshotSender
 
-    /// Walks the snapshot; see `SnapshotSender`.
     package init(_ sender: SnapshotSender) { self.sender = sender }
 
     /// Restores into `target`, a folder that is missing or empty, or where the same restore was begun.

@@ -13,8 +13,8 @@ package final class SnapshotSender {
 
     private let repository: Repository
     private let index: BlobIndex
-    private let tree: BlobID
-    private let selection: Selection
+    /// From the start; each `run` goes through a copy.
+    private let walk: RestoreWalk
     /// What is told first.
     package let what: Restoring
 
@@ -46,11 +46,8 @@ package final class SnapshotSender {
     ) throws {
         self.repository = repository
         self.index = index
-        tree = snapshot.tree
-        selection = Selection(include)
-        let reader = try BlobReader(repository, index)
-        // Also of a snapshot that says its size: with a root that can't be read nothing is begun.
-        let walk = try RestoreWalk(reader, index, tree, selection)
+        let selection = Selection(include)
+        walk = try RestoreWalk(BlobReader(repository, index), index, snapshot.tree, selection)
         let said = include.isEmpty ? snapshot.restoreSize : nil
         let size = try said ?? RestoreSize(walking: walk, selection)
         what = Restoring(
@@ -71,8 +68,7 @@ package final class SnapshotSender {
     ///   `SystemCallError`.
     package func run(_ stream: FrameStream, tick: () throws -> Void = {}) throws {
         try stream.send(RestoreReply.restoring(what))
-        let reader = try BlobReader(repository, index)
-        var walk = try RestoreWalk(reader, index, tree, selection)
+        var walk = self.walk
         let feed = try BlobFeed(repository, index)
         var isListed = false
         while true {

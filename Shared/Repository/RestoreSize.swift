@@ -27,7 +27,7 @@ package struct RestoreSizeCounter {
     private static let block: UInt64 = 4096
     /// Files with several names that are remembered; beyond it each name counts as a file of its own, which is what a
     /// restore makes of it.
-    package static let mostLinked = 1_000_000
+    private static let mostLinked = 1_000_000
 
     package init() {}
 

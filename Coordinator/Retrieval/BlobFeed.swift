@@ -1,38 +1,42 @@
 import Posix
 import Repository
 
-/// Reads, opens and verifies the blobs of files on a thread of its own, in the order in which they will be sent and ahead
-/// of it, so that reading and sending overlap.
+/// Reads, opens and verifies the blobs of files on threads of its own, ahead of sending them and in the order in which
+/// they will be sent. While one waits for the disk, the other opens and hashes.
 final class BlobFeed {
     private let shared = Shared()
-    private var thread: Thread?
+    private let lanes: [Lane]
 
-    /// Plain bytes that are read ahead; one blob more may be on its way.
+    /// Plain bytes that are read ahead; a blob more for each thread may be on its way.
     private static let ahead = 32 << 20
 
     init(_ repository: Repository, _ index: BlobIndex) throws {
-        let lane = Lane(reader: try BlobReader(repository, index))
-        let shared = shared
-        thread = try Thread("read blobs") {
-            while let id = shared.nextWish() {
-                // Damage, or a pack that this user may not read: the other parts and files are worth having.
-                var delivery = Delivery()
-                do {
-                    let bytes = try lane.reader.read(id, .data) { count in
-                        shared.giveBack(delivery.buffer)
-                        delivery.buffer = shared.room(count)
-                        return UnsafeMutableRawBufferPointer(rebasing: delivery.buffer[..<count])
-                    }
-                    delivery.count = bytes.count
-                } catch { delivery.damage = "\(error)" }
-                shared.deliver(delivery)
-            }
+        lanes = try (0..<2).map { _ in Lane(try BlobReader(repository, index, pastCache: true)) }
+        for lane in lanes {
+            let shared = shared
+            lane.thread = try Thread("read blobs") { [reader = lane.reader] in Self.run(reader, shared) }
+        }
+    }
+
+    private static func run(_ reader: Reader, _ shared: Shared) {
+        while let (id, turn) = shared.nextWish() {
+            // Damage, or a pack that this user may not read: the other parts and files are worth having.
+            var delivery = Delivery()
+            do {
+                let bytes = try reader.blobs.read(id, .data) { count in
+                    shared.giveBack(delivery.buffer)
+                    delivery.buffer = shared.room(count)
+                    return UnsafeMutableRawBufferPointer(rebasing: delivery.buffer[..<count])
+                }
+                delivery.count = bytes.count
+            } catch { delivery.damage = "\(error)" }
+            shared.deliver(delivery, turn)
         }
     }
 
     deinit {
         shared.end()
-        try? thread.take()?.join()
+        for lane in lanes { try? lane.thread.take()?.join() }
     }
 
     /// Asks for a blob, after all that were asked for before.
@@ -46,9 +50,15 @@ final class BlobFeed {
         try body(UnsafeRawBufferPointer(rebasing: delivery.buffer[..<delivery.count]))
     }
 
-    /// The thread's own reader.
-    private struct Lane: @unchecked Sendable {
-        let reader: BlobReader
+    private final class Lane {
+        let reader: Reader
+        var thread: Thread?
+        init(_ reader: BlobReader) { self.reader = Reader(blobs: reader) }
+    }
+
+    /// Used by the thread of its lane alone.
+    private struct Reader: @unchecked Sendable {
+        let blobs: BlobReader
     }
 
     fileprivate struct Delivery {
@@ -61,7 +71,10 @@ final class BlobFeed {
         // Guards everything below.
         private let monitor = Monitor()
         private var wishes = Queue<BlobID>()
-        private var ready = Queue<Delivery>()
+        /// By turn. Wishes get theirs when they are begun, deliveries are taken in their order.
+        private var ready: [Int: Delivery] = [:]
+        private var begun = 0
+        private var taken = 0
         private var readyBytes = 0
         /// Memory of deliveries that were given back, to be used again: fresh memory costs as much as hashing.
         private var spare: [UnsafeMutableRawBufferPointer] = []
@@ -69,7 +82,7 @@ final class BlobFeed {
         private var ended = false
 
         deinit {
-            while let delivery = ready.popFirst() { delivery.buffer.deallocate() }
+            for delivery in ready.values { delivery.buffer.deallocate() }
             for buffer in spare { buffer.deallocate() }
         }
 
@@ -87,27 +100,30 @@ final class BlobFeed {
             }
         }
 
-        func nextWish() -> BlobID? {
+        func nextWish() -> (BlobID, turn: Int)? {
             monitor.locked {
                 while !ended && (wishes.isEmpty || readyBytes >= BlobFeed.ahead) {
                     monitor.wait()
                 }
-                return ended ? nil : wishes.popFirst()
+                guard !ended, let id = wishes.popFirst() else { return nil }
+                begun += 1
+                return (id, begun - 1)
             }
         }
 
-        func deliver(_ delivery: Delivery) {
+        func deliver(_ delivery: Delivery, _ turn: Int) {
             monitor.locked {
-                ready.append(delivery)
+                ready[turn] = delivery
                 readyBytes += delivery.buffer.count
-                if ready.count == 1 { monitor.wakeAll() }
+                if turn == taken { monitor.wakeAll() }
             }
         }
 
         func take() -> Delivery {
             monitor.locked {
                 while true {
-                    if let delivery = ready.popFirst() {
+                    if let delivery = ready.removeValue(forKey: taken) {
+                        taken += 1
                         let was = readyBytes
                         readyBytes -= delivery.buffer.count
                         if was >= BlobFeed.ahead && readyBytes < BlobFeed.ahead {

@@ -59,7 +59,10 @@ package struct FileDescriptor: ~Copyable, Sendable {
     }
 
     /// Reads at `offset` (bytes) until `buffer` is full or the file ends; returns the bytes read.
-    package func pread(into buffer: UnsafeMutableRawBufferPointer, at offset: Int64) throws(SystemCallError)
+    ///
+    /// - Parameter unit: A read that is no multiple of it reached the end. After `setDirect` none could follow it.
+    package func pread(into buffer: UnsafeMutableRawBufferPointer, at offset: Int64, unit: Int = 1)
+        throws(SystemCallError)
         -> Int
     {
         var done = 0
@@ -72,8 +75,8 @@ package struct FileDescriptor: ~Copyable, Sendable {
                     off_t(offset) + done
                 )
             }
-            if got == 0 { break }
             done += got
+            if got == 0 || got % unit != 0 { break }
         }
         return done
     }
@@ -141,6 +144,14 @@ package struct FileDescriptor: ~Copyable, Sendable {
     /// - Parameter count: Bytes; 0: to the end.
     package func forgetCached(at offset: Int64 = 0, count: Int = 0) {
         _ = posix_fadvise(raw, off_t(offset), off_t(count), POSIX_FADV_DONTNEED)
+    }
+
+    /// Turns on or off that reads and writes go past the page cache; their offset, size and address are then to be
+    /// multiples of 4096 (open(2), `O_DIRECT`).
+    ///
+    /// - Returns: Whether they do now. Not every file system can.
+    package func setDirect(_ direct: Bool) -> Bool {
+        clinux_set_direct(raw, direct ? 1 : 0) == 0 && direct
     }
 
     package func status() throws(SystemCallError) -> FileStatus { try FileStatus(at: raw, []) }

@@ -12,6 +12,9 @@ package final class BlobReader {
     private let hasher: SHA256Hasher
     private let zstd: ZstdDecompressor
     private let sealed = Scratch()
+    /// Large blobs are read straight into our memory, as `PackOutput` writes them; no longer once a file system has
+    /// refused that.
+    private var reachesPast: Bool
     private let opened = Scratch()
     private let plain = Scratch()
     // The one used last is the last.
@@ -20,15 +23,21 @@ package final class BlobReader {
     private final class OpenPack {
         let id: BlobID
         let file: FileDescriptor
+        var isDirect = false
         init(_ id: BlobID, _ file: consuming FileDescriptor) {
             self.id = id
             self.file = file
         }
     }
 
-    package init(_ repository: Repository, _ index: BlobIndex) throws {
+    /// Bytes of a blob that is worth a read of its own from the disk.
+    private static let large = 256 << 10
+
+    /// - Parameter pastCache: For who reads much and once: large blobs leave the page cache alone, and are not read ahead.
+    package init(_ repository: Repository, _ index: BlobIndex, pastCache: Bool = false) throws {
         self.repository = repository
         self.index = index
+        reachesPast = pastCache
         sealer = try Sealer(repository.master)
         hasher = try SHA256Hasher()
         zstd = try ZstdDecompressor()
@@ -44,7 +53,7 @@ package final class BlobReader {
     package func read(
         _ id: BlobID,
         _ kind: BlobKind,
-        into room: (Int) -> UnsafeMutableRawBufferPointer
+        into room: (Int) throws -> UnsafeMutableRawBufferPointer
     ) throws -> UnsafeRawBufferPointer {
         guard let first = index.lookup(id, kind) else { throw RepositoryError.unknownBlob(id, kind) }
         do {
@@ -62,41 +71,40 @@ package final class BlobReader {
 
     /// The bytes of a blob; throws as `read(_:_:into:)`.
     package func read(_ id: BlobID, _ kind: BlobKind) throws -> [UInt8] {
-        Array(try read(id, kind) { plain.room($0) })
+        Array(try read(id, kind) { try plain.room($0) })
     }
 
     /// Reads one given copy and verifies it; for checks.
     /// - Throws: `DamagedCopy`, `SystemCallError`.
     package func verify(_ blob: PackedBlob, in pack: BlobID) throws {
-        _ = try load(blob, in: pack) { plain.room($0) }
+        _ = try load(blob, in: pack) { try plain.room($0) }
     }
 
     /// The verified bytes of one copy.
     private func load(
         _ blob: PackedBlob,
         in pack: BlobID,
-        into room: (Int) -> UnsafeMutableRawBufferPointer
+        into room: (Int) throws -> UnsafeMutableRawBufferPointer
     ) throws -> UnsafeRawBufferPointer {
         func damaged(_ reason: String) -> DamagedCopy { DamagedCopy(pack: pack, reason: reason) }
         let size = Int(blob.stored)
         guard size >= Sealer.overhead, size <= BlobLimits.stored, blob.plain <= BlobLimits.plain else {
             throw damaged("it is listed with impossible lengths (\(size) and \(blob.plain) bytes)")
         }
-        let source = sealed.room(size)
-        let got = try readPack(pack, into: source, at: Int64(blob.offset))
-        guard got == size else {
-            throw damaged("it is cut off: the pack ends \(size - got) bytes before the end of the blob")
+        let source = try readBlob(blob, in: pack)
+        guard source.count == size else {
+            throw damaged(
+                "it is cut off: the pack ends \(size - source.count) bytes before the end of the blob"
+            )
         }
-        // As in `PackOutput`: what is read once leaves no trace in the cache. Small blobs share their pages.
-        if size >= 1 << 18 { try opened(pack).file.forgetCached(at: Int64(blob.offset), count: size) }
         let isCompressed = blob.uncompressed != 0
-        let target = isCompressed ? opened.room(size - Sealer.overhead) : room(blob.plain)
-        guard try sealer.open(UnsafeRawBufferPointer(source), into: target) != nil else {
+        let target = try isCompressed ? opened.room(size - Sealer.overhead) : room(blob.plain)
+        guard try sealer.open(source, into: target) != nil else {
             throw damaged("its bytes were changed (the seal does not open)")
         }
         var result = UnsafeRawBufferPointer(target)
         if isCompressed {
-            let output = room(blob.plain)
+            let output = try room(blob.plain)
             do { try zstd.decompress(result, filling: output) } catch { throw damaged(error.reason) }
             result = UnsafeRawBufferPointer(output)
         }
@@ -107,15 +115,42 @@ package final class BlobReader {
 
     // MARK: Packs
 
+    /// The sealed bytes of a blob, fewer where the pack ends before it does; valid until the next call.
+    private func readBlob(_ blob: PackedBlob, in pack: BlobID) throws -> UnsafeRawBufferPointer {
+        let size = Int(blob.stored)
+        let offset = Int(blob.offset)
+        guard reachesPast, size >= Self.large else {
+            let source = try sealed.room(size)
+            let got = try readPack(pack, into: source, at: Int64(offset))
+            // What is read once leaves no trace in the cache. Small blobs share their pages.
+            if size >= Self.large { try opened(pack).file.forgetCached(at: Int64(offset), count: size) }
+            return UnsafeRawBufferPointer(rebasing: source[..<got])
+        }
+        // From the block that it begins in to the one that it ends in.
+        let lead = offset % PackOutput.block
+        let source = try sealed.room(
+            (lead + size + PackOutput.block - 1) / PackOutput.block * PackOutput.block
+        )
+        let got = try readPack(pack, into: source, at: Int64(offset - lead), direct: true)
+        return UnsafeRawBufferPointer(rebasing: source[min(lead, got)..<min(lead + size, got)])
+    }
+
     /// Reads from a pack at `offset`; what is damage comes as `DamagedCopy`, what is not as it is.
-    private func readPack(_ pack: BlobID, into buffer: UnsafeMutableRawBufferPointer, at offset: Int64) throws
-        -> Int
-    {
+    private func readPack(
+        _ pack: BlobID,
+        into buffer: UnsafeMutableRawBufferPointer,
+        at offset: Int64,
+        direct: Bool = false
+    ) throws -> Int {
         do throws(SystemCallError) {
             // An error that passes is no damage: try it again, with the file opened anew, before it counts.
-            do throws(SystemCallError) { return try opened(pack).file.pread(into: buffer, at: offset) } catch
-            {
-                guard error.isReadFailure else { throw error }
+            do throws(SystemCallError) {
+                let unit = direct ? PackOutput.block : 1
+                return try opened(pack, direct: direct).file.pread(into: buffer, at: offset, unit: unit)
+            } catch {
+                guard error.isReadFailure || direct && error.code == EINVAL else { throw error }
+                // Whatever it was: the usual way.
+                reachesPast = false
                 open.removeAll { $0.id == pack }
                 return try opened(pack).file.pread(into: buffer, at: offset)
             }
@@ -135,16 +170,17 @@ package final class BlobReader {
         return DamagedCopy(pack: pack, reason: "it cannot be read: \(error.reason)", error: named)
     }
 
-    private func opened(_ pack: BlobID) throws(SystemCallError) -> OpenPack {
+    private func opened(_ pack: BlobID, direct: Bool = false) throws(SystemCallError) -> OpenPack {
+        let used: OpenPack
         if let found = open.lastIndex(where: { $0.id == pack }) {
-            let used = open.remove(at: found)
-            open.append(used)
-            return used
+            used = open.remove(at: found)
+        } else {
+            used = OpenPack(pack, try FileDescriptor(open: repository.packPath(pack), O_RDONLY))
+            if open.count == 16 { open.removeFirst() }
         }
-        let fresh = OpenPack(pack, try FileDescriptor(open: repository.packPath(pack), O_RDONLY))
-        if open.count == 16 { open.removeFirst() }
-        open.append(fresh)
-        return fresh
+        if used.isDirect != direct { used.isDirect = used.file.setDirect(direct) }
+        open.append(used)
+        return used
     }
 
     /// Bytes of a pack's file.
@@ -168,7 +204,7 @@ package final class BlobReader {
         guard got == 4, length >= Sealer.overhead, length <= size - 4, length <= BlobLimits.header else {
             throw damaged("its header has an impossible length")
         }
-        let source = sealed.room(length)
+        let source = try sealed.room(length)
         guard try readPack(pack, into: source, at: Int64(size - 4 - length)) == length,
             let plain = try sealer.open(Array(source))
         else { throw damaged("its header does not open") }
@@ -180,7 +216,7 @@ package final class BlobReader {
     /// SHA-256 of a pack's file, which is its name when it is whole.
     package func hash(of pack: BlobID) throws -> BlobID {
         let size = try size(of: pack)
-        let buffer = sealed.room(min(max(1, size), 1 << 20))
+        let buffer = try sealed.room(min(max(1, size), 1 << 20))
         try hasher.reset()
         var done = 0
         while done < size {
@@ -220,20 +256,21 @@ extension Repository {
     }
 }
 
-/// Memory that grows to the largest use and is used again.
+/// Memory that grows to the largest use and is used again; it begins at a page.
 final class Scratch {
-    private var buffer = UnsafeMutableRawBufferPointer(start: nil, count: 0)
-
-    deinit { buffer.deallocate() }
+    private var pages: Pages?
 
     /// `count` bytes of any content, valid until the next call.
-    func room(_ count: Int) -> UnsafeMutableRawBufferPointer {
-        if buffer.count < count || buffer.baseAddress == nil {
-            buffer.deallocate()
-            // Steps of a half keep the number of moves small without doubling a large blob.
-            let size = max(count, min(buffer.count + buffer.count / 2, 64 << 20), 4096)
-            buffer = .allocate(byteCount: size, alignment: 16)
+    func room(_ count: Int) throws(SystemCallError) -> UnsafeMutableRawBufferPointer {
+        if let pages, pages.memory.count >= count {
+            return UnsafeMutableRawBufferPointer(rebasing: pages.memory[..<count])
         }
-        return UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
+        // Steps of a half keep the number of moves small without doubling a large blob.
+        let had = pages?.memory.count ?? 0
+        let size = max(count, min(had + had / 2, 64 << 20), 4096)
+        pages = nil
+        let larger = try Pages(size)
+        pages = larger
+        return UnsafeMutableRawBufferPointer(rebasing: larger.memory[..<count])
     }
 }

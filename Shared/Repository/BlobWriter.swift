@@ -42,6 +42,7 @@ package final class BlobWriter {
 
     /// Hashes and writes packs.
     private let writing: SerialWorker
+    private let steps = StepPool()
     /// Syncs whole packs and gives them their names while the next one is filled.
     private let syncing: SerialWorker
     /// The open packs: data, trees.
@@ -132,7 +133,7 @@ package final class BlobWriter {
         // Stock prune rewrites trees that are not compressed, each time.
         let small = try compress(bytes, kind == .tree ? .always : compression, keepAnyGain: kind == .tree)
         let text = small ?? bytes
-        let pack = try open[Int(kind.rawValue)] ?? PackFile(repository, kind, writing)
+        let pack = try open[Int(kind.rawValue)] ?? PackFile(repository, kind, writing, steps)
         open[Int(kind.rawValue)] = pack
         temporaries.insert(pack.temporary)
         let size = text.count + Sealer.overhead
@@ -170,10 +171,10 @@ package final class BlobWriter {
         // Output beyond what is worth it ends the compression early.
         let worth = keepAnyGain ? ZstdCompressor.bound(bytes.count) : bytes.count - bytes.count / 32 - 1
         guard worth > 0 else { return nil }
-        let room = compressed.room(worth)
+        let room = try compressed.room(worth)
         guard let size = try compressor.compress(bytes, into: room) else { return nil }
         let result = UnsafeRawBufferPointer(rebasing: room[..<size])
-        let again = check.room(bytes.count)
+        let again = try check.room(bytes.count)
         do { try decompressor.decompress(result, filling: again) } catch {
             throw RepositoryError.verification("\(error.reason)")
         }
@@ -199,7 +200,7 @@ package final class BlobWriter {
         throws
     {
         func failed() -> RepositoryError { .verification("a tree of \(bytes.count) bytes") }
-        let target = check.room(sealed.count - Sealer.overhead)
+        let target = try check.room(sealed.count - Sealer.overhead)
         guard try sealer.open(sealed, into: target) != nil else { throw failed() }
         guard compressed else {
             guard sameBytes(UnsafeRawBufferPointer(target), bytes) else { throw failed() }

@@ -81,6 +81,8 @@ int clinux_pipe(int ends[2]);
 /// fcntl(2) and ioctl(2) are variadic.
 int clinux_set_close_on_exec(int fd, int on);
 int clinux_set_nonblocking(int fd, int on);
+/// O_DIRECT, whose value depends on the processor. Returns 0, or -1 with errno where the file system has none.
+int clinux_set_direct(int fd, int on);
 /// Columns of the terminal `fd`, or 0 when it is none.
 int clinux_terminal_columns(int fd);
 

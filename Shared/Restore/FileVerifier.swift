@@ -9,6 +9,9 @@ final class FileVerifier: @unchecked Sendable {
     private let target: RestoreTarget
     private let state: RestoreState
     private let verifier: PartVerifier
+    /// Large files whose bytes are on their way to the disk, at most so many.
+    private var settling = Queue<OpenFile>()
+    private static let mostSettling = 8
 
     init(_ target: RestoreTarget, _ state: RestoreState) throws {
         self.target = target
@@ -49,6 +52,7 @@ final class FileVerifier: @unchecked Sendable {
                     to: work.entry.name
                 )
             }
+            if status.size >= FileWork.writeback { settle(file) }
             state.missed(missed, work.path)
             work.first?.isWhole = true
             state.whole(bytes: work.entry.size, kept: work.kept, wasThere: false)
@@ -61,6 +65,13 @@ final class FileVerifier: @unchecked Sendable {
         } catch {
             failed(work, "\(error)")
         }
+    }
+
+    /// Lets the page cache forget large files once they have had time to reach the disk. They take its memory from what this
+    /// machine works with, and it is cheaper to fill the same pages again.
+    private func settle(_ file: OpenFile) {
+        settling.append(file)
+        if settling.count > Self.mostSettling { settling.popFirst()?.descriptor.forgetCached() }
     }
 
     private func failed(_ work: FileWork, _ reason: String) {

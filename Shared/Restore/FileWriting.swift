@@ -4,7 +4,7 @@ import Wire
 
 extension FileWork {
     /// Files of so many bytes begin their way to the disk at once, so that the sync in the end is short.
-    private static let writeback: UInt64 = 1 << 20
+    static let writeback: UInt64 = 1 << 20
 
     /// Writes bytes of the file under its temporary name. What goes wrong is kept in `failure`, or ends the whole
     /// restore.

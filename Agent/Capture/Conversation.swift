@@ -90,8 +90,9 @@ package final class Conversation {
         }
     }
 
-    /// Nanoseconds that files are sent before they are counted.
-    private static let countAfter: Int64 = 2_000_000_000
+    /// Nanoseconds that files are sent before they are counted, which reads every folder and inode once more. A capture
+    /// that is over sooner shows how far it is, and not how far it has to go.
+    private static let countAfter: Int64 = 5_000_000_000
 
     private func capture(run: String, scope: Scope, count: Bool) throws -> Outcome {
         var counting: Counting?

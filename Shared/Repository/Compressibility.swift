@@ -10,8 +10,8 @@ package enum Compression: Sendable {
 
 /// Tells from a small sample whether zstd is worth its time, at next to no cost for photos and videos.
 package enum Compressibility {
-    /// Below this many bytes compressing is as cheap as asking.
-    private static let smallest = 2048
+    /// Below this many bytes four places would be most of it, and few pairs say little.
+    private static let smallest = 512
 
     /// Whether the frequencies of bytes look so even that compression gains some percent at most: fewer
     /// coincidences than at 7.5 bits of (second-order) entropy a byte. Text has 4 to 5, base64 6, JPEG, HEIC

@@ -240,6 +240,11 @@ struct WriterTests {
         func looks(_ bytes: [UInt8]) -> Bool { bytes.withUnsafeBytes { Compressibility.looksCompressed($0) } }
         #expect(looks(noise(100_000, seed: 5)))
         #expect(looks(noise(4000, seed: 5)))
+        // Of small blobs little is looked at: a few may be taken wrongly, at no cost but a few percent of their size.
+        let small = (0..<1000).map { noise(600, seed: $0) }
+        #expect(small.count(where: looks) > 990)
+        let texts = (0..<1000).map { Array(Base64.encode(noise(450, seed: $0)).utf8) }
+        #expect(texts.count(where: looks) < 10)
         #expect(!looks(Array(String(repeating: "INSERT INTO assets VALUES (42)", count: 500).utf8)))
         #expect(!looks(Array(Base64.encode(noise(60_000, seed: 6)).utf8)))
         #expect(!looks([UInt8](repeating: 0, count: 50_000)))

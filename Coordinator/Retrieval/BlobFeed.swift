@@ -14,16 +14,16 @@ final class BlobFeed {
         lanes = try (0..<2).map { _ in Lane(try BlobReader(repository, index, pastCache: true)) }
         for lane in lanes {
             let shared = shared
-            lane.thread = try Thread("read blobs") { [reader = lane.reader] in Self.run(reader, shared) }
+            lane.thread = try Thread("read blobs") { Self.run(lane, shared) }
         }
     }
 
-    private static func run(_ reader: Reader, _ shared: Shared) {
+    private static func run(_ lane: Lane, _ shared: Shared) {
         while let (id, turn) = shared.nextWish() {
             // Damage, or a pack that this user may not read: the other parts and files are worth having.
             var delivery = Delivery()
             do {
-                let bytes = try reader.blobs.read(id, .data) { count in
+                let bytes = try lane.reader.read(id, .data) { count in
                     shared.giveBack(delivery.buffer)
                     delivery.buffer = shared.room(count)
                     return UnsafeMutableRawBufferPointer(rebasing: delivery.buffer[..<count])
@@ -50,15 +50,12 @@ final class BlobFeed {
         try body(UnsafeRawBufferPointer(rebasing: delivery.buffer[..<delivery.count]))
     }
 
-    private final class Lane {
-        let reader: Reader
+    private final class Lane: @unchecked Sendable {
+        /// Used by the thread alone.
+        let reader: BlobReader
+        /// The feed's.
         var thread: Thread?
-        init(_ reader: BlobReader) { self.reader = Reader(blobs: reader) }
-    }
-
-    /// Used by the thread of its lane alone.
-    private struct Reader: @unchecked Sendable {
-        let blobs: BlobReader
+        init(_ reader: BlobReader) { self.reader = reader }
     }
 
     fileprivate struct Delivery {

@@ -178,7 +178,10 @@ package final class BlobReader {
             used = OpenPack(pack, try FileDescriptor(open: repository.packPath(pack), O_RDONLY))
             if open.count == 16 { open.removeFirst() }
         }
-        if used.isDirect != direct { used.isDirect = used.file.setDirect(direct) }
+        if used.isDirect != direct {
+            used.isDirect = used.file.setDirect(direct)
+            if direct && !used.isDirect { reachesPast = false }
+        }
         open.append(used)
         return used
     }

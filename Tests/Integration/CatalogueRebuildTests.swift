@@ -46,7 +46,7 @@ struct CatalogueRebuildTests {
         `a catalogue that was deleted comes back from the repositories, and the next backup is an increment`()
         throws
     {
-        let joined = try MainJobTests.Joined(SampleHost(photos: 24, photoSize: 200_000))
+        let joined = try MainJobTests.Joined(SampleHost())
         let installation = joined.installation
         _ = try joined.backup()
         try joined.sample.addPhotos(2, seed: 501)
@@ -211,7 +211,7 @@ struct CatalogueRebuildTests {
 
     @Test func `a catalogue with rows of its own, and a host that is being backed up, are left alone`() throws
     {
-        let joined = try MainJobTests.Joined(SampleHost(photos: 24, photoSize: 200_000))
+        let joined = try MainJobTests.Joined(SampleHost())
         let installation = joined.installation
         _ = try joined.backup()
         let before = try rows(installation)

@@ -23,7 +23,7 @@ struct CheckCommandTests {
         `damage of every kind of file ends with 25 and the file's name, and what is gone is told by the catalogue`()
         throws
     {
-        let joined = try MainJobTests.Joined(SampleHost(photos: 24, photoSize: 200_000))
+        let joined = try MainJobTests.Joined(SampleHost())
         let installation = joined.installation
         let first = try #require(try joined.backup()["snapshot"]?.string)
         let repository = installation.repository("lisbon")

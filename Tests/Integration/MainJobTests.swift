@@ -14,7 +14,7 @@ struct MainJobTests {
 
         /// A host for tests that only read it, of whatever suite: starting one takes longer than backing it up, and
         /// suites run at the same time, so that nobody may add to it.
-        static let sharedSample = Result { try SampleHost(photos: 24, photoSize: 200_000) }
+        static let sharedSample = Result { try SampleHost() }
 
         /// - Parameter sample: The host; the shared one unless the test changes it.
         init(_ own: SampleHost? = nil, extra: String = "", prepare: (String) throws -> Void = { _ in }) throws
@@ -123,7 +123,7 @@ struct MainJobTests {
     }
 
     @Test func `new photos are all that a later run sends`() throws {
-        let joined = try Joined(SampleHost(photos: 24, photoSize: 200_000))
+        let joined = try Joined(SampleHost())
         _ = try joined.backup()
         try joined.sample.addPhotos(3, seed: 77)
         let run = try joined.backup()

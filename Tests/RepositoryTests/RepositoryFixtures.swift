@@ -72,3 +72,12 @@ func noise(_ count: Int, seed: UInt64) -> [UInt8] {
         initialized = count
     }
 }
+
+/// Whether this user may mount a file system that lives in memory.
+func canMount(_ type: String) -> Bool {
+    guard let scratch = try? ScratchFolder() else { return false }
+    let mount = try? ChildProcess.run(["mount", "-t", type, "-o", "size=1m", type, scratch.path])
+    guard mount?.end == .exit(0) else { return false }
+    _ = try? ChildProcess.run(["umount", scratch.path])
+    return true
+}

@@ -147,17 +147,15 @@ int clinux_tcp_silence(int fd, int *waits, uint32_t *milliseconds) {
 
 int clinux_set_close_on_exec(int fd, int on) { return fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0); }
 
-int clinux_set_nonblocking(int fd, int on) {
+static int set_status_flag(int fd, int flag, int on) {
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0) return -1;
-    return fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
+    return fcntl(fd, F_SETFL, on ? flags | flag : flags & ~flag);
 }
 
-int clinux_set_direct(int fd, int on) {
-    int flags = fcntl(fd, F_GETFL);
-    if (flags < 0) return -1;
-    return fcntl(fd, F_SETFL, on ? flags | O_DIRECT : flags & ~O_DIRECT);
-}
+int clinux_set_nonblocking(int fd, int on) { return set_status_flag(fd, O_NONBLOCK, on); }
+
+int clinux_set_direct(int fd, int on) { return set_status_flag(fd, O_DIRECT, on); }
 
 int clinux_terminal_columns(int fd) {
     struct winsize size;

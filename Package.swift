@@ -86,8 +86,8 @@ let package = Package(
         // The coordinator.
         module("Coordinator/Schedule", ["Posix"]),
         module("Coordinator/Retention", ["Posix", "Repository"]),
-        module("Coordinator/Fleet", ["Configuration", "Wire"]),
-        module("Coordinator/Catalogue", ["Posix", "Fleet", "Postgres"]),
+        module("Coordinator/Fleet", ["Configuration", "Wire", "Schedule", "Retention"]),
+        module("Coordinator/Catalogue", ["Posix", "Fleet", "Postgres", "Wire"]),
         module("Coordinator/Retrieval", ["Posix", "Digest", "Wire", "Repository", "Restore"]),
         module(
             "Coordinator/Sessions",

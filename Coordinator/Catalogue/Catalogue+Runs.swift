@@ -4,7 +4,7 @@ import Postgres
 extension Catalogue {
     /// Asks for a run of a host's agent and wakes whoever listens. A host has at most one waiting run of a kind:
     /// asking again gives that one.
-    package func queueRun(host: HostRow, kind: String = "backup") throws -> RunRow {
+    package func queueRun(host: HostRow, kind: RunKind = .full) throws -> RunRow {
         try connection.transaction {
             // The update that changes nothing makes the row come back, and keeps it from being claimed meanwhile.
             let row = try connection.query(
@@ -13,7 +13,7 @@ extension Catalogue {
                 ON CONFLICT (host_id, kind) WHERE state = 'queued' DO UPDATE SET requested = r.requested
                 RETURNING id
                 """,
-                [newUUID(), host.id, kind, Time.now()]
+                [newUUID(), host.id, kind.rawValue, Time.now()]
             ).single()
             // Also for one that waits already: whoever should have heard of it may have missed it.
             try notify(Channel.jobs, String(host.id))
@@ -30,7 +30,7 @@ extension Catalogue {
     }
 
     /// Makes the oldest waiting run of the leased host a running one of this lease; nil when none waits.
-    package func claimRun(for lease: HostLease, kind: String = "backup") throws -> RunRow? {
+    package func claimRun(for lease: HostLease, kind: RunKind = .full) throws -> RunRow? {
         let rows = try connection.query(
             """
             UPDATE runs SET state = 'running', started = $3, holder = $4, epoch = $5
@@ -39,14 +39,14 @@ extension Catalogue {
                 ORDER BY requested LIMIT 1 FOR UPDATE SKIP LOCKED)
             RETURNING id
             """,
-            [lease.host.id, kind, Time.now(), lease.id, lease.epoch]
+            [lease.host.id, kind.rawValue, Time.now(), lease.id, lease.epoch]
         )
         guard let id = try rows.first?.string("id") else { return nil }
         return try announced(id)
     }
 
     /// Adds a run that nobody queued, running for this lease at once.
-    package func startRun(for lease: HostLease, kind: String = "backup") throws -> RunRow {
+    package func startRun(for lease: HostLease, kind: RunKind = .full) throws -> RunRow {
         let id = newUUID()
         let now = Time.now()
         try connection.execute(
@@ -54,7 +54,7 @@ extension Catalogue {
             INSERT INTO runs (id, host_id, kind, state, requested, started, holder, epoch)
             VALUES ($1, $2, $3, 'running', $4, $4, $5, $6)
             """,
-            [id, lease.host.id, kind, now, lease.id, lease.epoch]
+            [id, lease.host.id, kind.rawValue, now, lease.id, lease.epoch]
         )
         return try announced(id)
     }
@@ -159,13 +159,13 @@ extension Catalogue {
     }
 
     /// The newest run of every host that has one.
-    package func newestRuns(kind: String = "backup") throws -> [RunRow] {
+    package func newestRuns(kind: RunKind = .full) throws -> [RunRow] {
         try connection.query(
             """
             SELECT DISTINCT ON (r.host_id) \(RunRow.columns) FROM runs r JOIN hosts h ON h.id = r.host_id
             WHERE r.kind = $1 ORDER BY r.host_id, r.requested DESC, r.id
             """,
-            [kind]
+            [kind.rawValue]
         ).map { try RunRow($0) }
     }
 

@@ -1,17 +1,21 @@
 import Posix
 import Postgres
+package import Wire
 
 /// A snapshot of a host's repository. Times are nanoseconds since 1970-01-01T00:00:00Z, sizes bytes.
 package struct SnapshotRow: Sendable, Equatable {
     package enum State: String, Sendable {
         /// Its file is among the repository's snapshots.
         case present
+        /// Its file lies in `holdfast/forgotten/`: it still counts as used, and `snapshot recall` brings it back.
+        case forgotten
         /// Its file was set aside, because it could not be verified.
         case aside
     }
 
     /// Restic's id: 64 hexadecimal digits.
     package var id: String
+    package var kind: CaptureKind
     package var run: String?
     package var time: Int64
     /// Restic's id of the root tree.
@@ -30,9 +34,12 @@ package struct SnapshotRow: Sendable, Equatable {
     /// Files are missing or changed while they were read.
     package var incomplete: Bool
     package var state: State
+    /// When it was forgotten; nil for the others.
+    package var forgotten: Int64?
 
     package init(
         id: String,
+        kind: CaptureKind = .full,
         run: String?,
         time: Int64,
         tree: String,
@@ -49,6 +56,7 @@ package struct SnapshotRow: Sendable, Equatable {
         state: State = .present
     ) {
         self.id = id
+        self.kind = kind
         self.run = run
         self.time = time
         self.tree = tree
@@ -67,6 +75,11 @@ package struct SnapshotRow: Sendable, Equatable {
 
     fileprivate init(_ row: PostgresResult.Row) throws(PostgresError) {
         id = try row.string("id")
+        guard let kind = CaptureKind(name: try row.string("kind")) else {
+            throw .misuse("a snapshot is of a kind that this program does not know")
+        }
+        self.kind = kind
+        forgotten = try row.optionalInt64("forgotten")
         run = try row.text("run_id")
         time = try row.int64("time")
         tree = try row.string("tree")
@@ -94,21 +107,22 @@ extension Catalogue {
         try connection.execute(
             """
             INSERT INTO snapshots (host_id, id, run_id, time, tree, epoch, scope, dump_name, dump_bytes,
-                immich_version, postgres_version, files, bytes, stored_bytes, incomplete, state)
+                immich_version, postgres_version, files, bytes, stored_bytes, incomplete, state, kind, forgotten)
             VALUES ($1, $2, (SELECT id FROM runs WHERE id = $3), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
-                $15, $16)
+                $15, $16, $17, $18)
             ON CONFLICT (host_id, id) DO UPDATE SET run_id = excluded.run_id, time = excluded.time,
                 tree = excluded.tree, epoch = excluded.epoch, scope = excluded.scope,
                 dump_name = excluded.dump_name, dump_bytes = excluded.dump_bytes,
                 immich_version = excluded.immich_version, postgres_version = excluded.postgres_version,
                 files = excluded.files, bytes = excluded.bytes, stored_bytes = excluded.stored_bytes,
-                incomplete = excluded.incomplete, state = excluded.state
+                incomplete = excluded.incomplete, state = excluded.state,
+                kind = excluded.kind, forgotten = excluded.forgotten
             """,
             [
                 host, snapshot.id, snapshot.run, snapshot.time, snapshot.tree, snapshot.epoch, snapshot.scope,
                 snapshot.dumpName, snapshot.dumpBytes, snapshot.immichVersion, snapshot.postgresVersion,
                 snapshot.files, snapshot.bytes, snapshot.storedBytes, snapshot.incomplete,
-                snapshot.state.rawValue,
+                snapshot.state.rawValue, snapshot.kind.name, snapshot.forgotten,
             ]
         )
     }

@@ -14,6 +14,8 @@ package enum LockClass {
     static let serve: Int32 = 0x484F_0003
     /// Exclusive: one rebuild of the catalogue at a time; `objid` is 0.
     static let rebuild: Int32 = 0x484F_0004
+    /// Exclusive: of coordinators that share a catalogue one does a duty; `objid` is the duty's number.
+    package static let duty: Int32 = 0x484F_0005
 }
 
 /// Somebody who holds locks of a host.

@@ -155,5 +155,38 @@ enum Migrations {
             fingerprint text
         );
         """,
+        """
+        -- Captures of the database alone, and snapshots that wait in holdfast/forgotten for the end of their grace.
+        ALTER TABLE snapshots ADD COLUMN kind text NOT NULL DEFAULT 'full' CHECK (kind IN ('full', 'database'));
+        ALTER TABLE snapshots ADD COLUMN forgotten bigint;
+        ALTER TABLE snapshots DROP CONSTRAINT snapshots_state_check;
+        ALTER TABLE snapshots ADD CONSTRAINT snapshots_state_check CHECK (state IN ('present', 'forgotten', 'aside'));
+
+        UPDATE runs SET kind = 'full' WHERE kind = 'backup';
+        ALTER TABLE runs ADD CONSTRAINT runs_kind_check CHECK (kind IN ('full', 'database', 'forget', 'prune'));
+        CREATE INDEX runs_by_kind ON runs (host_id, kind, requested DESC);
+
+        -- What is wrong with a host, or without a host with the coordinator itself; one open row for each trouble.
+        CREATE TABLE findings (
+            id bigserial PRIMARY KEY,
+            host_id integer REFERENCES hosts,
+            -- A word for programs: 'library-shrank'.
+            kind text NOT NULL,
+            -- What tells two troubles of one kind apart, or nothing.
+            subject text NOT NULL DEFAULT '',
+            severity text NOT NULL CHECK (severity IN ('warning', 'critical')),
+            message text NOT NULL,
+            -- Nothing of the host is forgotten or pruned while it is open.
+            freezes boolean NOT NULL DEFAULT false,
+            opened bigint NOT NULL,
+            seen bigint NOT NULL,
+            closed bigint,
+            -- Who closed it, and why, where a person did.
+            closed_by text,
+            closed_why text
+        );
+        CREATE UNIQUE INDEX findings_open ON findings (coalesce(host_id, 0), kind, subject) WHERE closed IS NULL;
+        CREATE INDEX findings_by_host ON findings (host_id, opened DESC);
+        """,
     ]
 }

@@ -1,4 +1,5 @@
 import Postgres
+package import Wire
 
 /// How far a run is. Sizes in bytes.
 package struct RunFigures: Sendable, Equatable {
@@ -38,6 +39,29 @@ package struct RunFigures: Sendable, Equatable {
         if let filesExpected, filesExpected > 0 { return min(1, Double(filesSeen) / Double(filesExpected)) }
         return nil
     }
+}
+
+/// What a run does.
+package enum RunKind: String, Sendable, CaseIterable {
+    /// A capture of everything, by the host's agent.
+    case full
+    /// A capture of the database alone, by the host's agent.
+    case database
+    /// Moves snapshots that retention lets go to `holdfast/forgotten/`.
+    case forget
+    /// Takes out of the repository what no snapshot needs.
+    case prune
+
+    /// What the agent is to take; nil for what the coordinator does alone.
+    package var capture: CaptureKind? {
+        switch self {
+        case .full: .full
+        case .database: .database
+        case .forget, .prune: nil
+        }
+    }
+
+    package init(_ kind: CaptureKind) { self = kind == .full ? .full : .database }
 }
 
 /// One piece of work for one host. Times are nanoseconds since 1970-01-01T00:00:00Z.
@@ -84,8 +108,7 @@ package struct RunRow: Sendable, Equatable {
     package let id: String
     package let host: Int32
     package let hostName: String
-    /// `backup` for a capture.
-    package let kind: String
+    package let kind: RunKind
     package let state: State
     package let requested: Int64
     package let started: Int64?
@@ -106,7 +129,10 @@ package struct RunRow: Sendable, Equatable {
         id = try row.string("id")
         host = try row.int32("host_id")
         hostName = try row.string("host_name")
-        kind = try row.string("kind")
+        guard let kind = RunKind(rawValue: try row.string("kind")) else {
+            throw .misuse("a run is of a kind that this program does not know")
+        }
+        self.kind = kind
         guard let state = State(rawValue: try row.string("state")) else {
             throw .misuse("a run has a state that this program does not know")
         }

@@ -84,6 +84,14 @@ package struct FleetConfiguration: Sendable, Equatable {
         }
     }
 
+    /// What counts for `host`, whether or not the file names it.
+    package func policy(of host: String) -> HostPolicy {
+        var policy = HostPolicy()
+        policy.scope = scope(of: host)
+        policy.sizeLimit = sizeLimit(of: host)
+        return policy
+    }
+
     /// What is captured of `host`.
     package func scope(of host: String) -> Scope { hosts[host]?.scope ?? scope }
 

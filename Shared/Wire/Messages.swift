@@ -27,6 +27,20 @@ package enum Scope: UInt8, Sendable, CaseIterable {
     }
 }
 
+/// What a capture takes. Snapshots carry it as their tag `kind:full` or `kind:database`.
+package enum CaptureKind: UInt8, Sendable, CaseIterable {
+    /// The dump and the folders.
+    case full = 0
+    /// The dump alone: never offered where a library is wanted.
+    case database = 1
+
+    package var name: String { self == .full ? "full" : "database" }
+    package init?(name: String) {
+        guard let kind = CaptureKind.allCases.first(where: { $0.name == name }) else { return nil }
+        self = kind
+    }
+}
+
 /// Which of PostgreSQL's programs made a dump, and so what it holds.
 package enum DumpKind: UInt8, Sendable {
     /// `pg_dump`: one database.

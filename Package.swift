@@ -61,6 +61,7 @@ let package = Package(
         cLibrary("CLibPQ", pkg: "libpq", apt: "libpq-dev"),
         cLibrary("CLibCrypto", pkg: "libcrypto", apt: "libssl-dev"),
         cLibrary("CZstd", pkg: "libzstd", apt: "libzstd-dev"),
+        cLibrary("CMicroHTTPD", pkg: "libmicrohttpd", apt: "libmicrohttpd-dev"),
         cLibrary("CLibYAML", pkg: "yaml-0.1", apt: "libyaml-dev"),
 
         // What both programs need.
@@ -88,6 +89,7 @@ let package = Package(
         module("Coordinator/Retention", ["Posix", "Repository"]),
         module("Coordinator/Fleet", ["Configuration", "Wire", "Schedule", "Retention"]),
         module("Coordinator/Catalogue", ["Posix", "Fleet", "Postgres", "Wire"]),
+        module("Coordinator/Metrics", ["Posix", "Catalogue", "Fleet", "Postgres", "Wire", "CMicroHTTPD"]),
         module("Coordinator/Retrieval", ["Posix", "Digest", "Wire", "Repository", "Restore"]),
         module(
             "Coordinator/Sessions",
@@ -100,7 +102,7 @@ let package = Package(
         program(
             "Coordinator/holdfast-coordinator",
             [
-                "Sessions", "Catalogue", "Fleet", "Restore", "Retrieval", "Repository", "Postgres", "SSH",
+                "Sessions", "Catalogue", "Metrics", "Fleet", "Restore", "Retrieval", "Repository", "Postgres", "SSH",
                 "Wire",
                 "Immich",
                 "Configuration", "Arguments", "JSON", "Posix",
@@ -147,6 +149,7 @@ let package = Package(
             resources: [.copy("Vectors")]
         ),
         tests("CatalogueTests", ["Catalogue", "Fleet", "Postgres", "Posix", "TestSupport"]),
+        tests("MetricsTests", ["Metrics", "Catalogue", "Fleet", "Posix", "TestSupport", "Wire"]),
         tests("ScheduleTests", ["Schedule", "Posix", "TestSupport"]),
         tests(
             "RetentionTests",

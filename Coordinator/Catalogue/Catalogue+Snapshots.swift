@@ -73,7 +73,7 @@ package struct SnapshotRow: Sendable, Equatable {
         self.state = state
     }
 
-    fileprivate init(_ row: PostgresResult.Row) throws(PostgresError) {
+    init(_ row: PostgresResult.Row) throws(PostgresError) {
         id = try row.string("id")
         guard let kind = CaptureKind(name: try row.string("kind")) else {
             throw .misuse("a snapshot is of a kind that this program does not know")

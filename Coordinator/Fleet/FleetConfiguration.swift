@@ -37,6 +37,7 @@ package struct FleetConfiguration: Sendable, Equatable {
     /// The most bytes that a host's repository may hold; nil for no limit.
     package var sizeLimit: Int64?
     package var hosts: [String: HostSettings] = [:]
+    package var metrics = MetricsSettings()
 
     /// The settings of a fleet without a file.
     package init() {}
@@ -70,6 +71,10 @@ package struct FleetConfiguration: Sendable, Equatable {
                 throw top.error("catalogue", "must be a URL like postgres://user@host:5432/database")
             }
             result.keepFree = try top.bytes("keep_free")
+            result.metrics =
+                try top.mapping("metrics") { (reader) throws(ConfigurationError) in
+                    try MetricsSettings(reader)
+                } ?? result.metrics
             try top.mapping("defaults") { (defaults) throws(ConfigurationError) in
                 result.scope = try defaults.scope() ?? result.scope
                 result.sizeLimit = try defaults.bytes("size_limit")

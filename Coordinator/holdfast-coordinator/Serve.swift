@@ -44,6 +44,8 @@ func serve(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> Ex
             throw CommandFailure(.failed, "\(error)\(advice)")
         }
     }
+    let metrics = try MetricsExporter(fleet.metrics, server: server) { try settings.fleet() }
+    defer { withExtendedLifetime(metrics) {} }
     var service = try Service(
         server: server,
         listeners: listeners,

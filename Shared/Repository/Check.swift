@@ -9,8 +9,8 @@ struct BlobKey: Hashable {
 
 /// Checks a repository. It reads only, so it needs no lock beyond one that keeps others from deleting.
 ///
-/// Structure: every snapshot, index, key and lock file has the content that its name says, and opens, as do the files
-/// of `holdfast/`; every pack that is listed is there, has the right size and is listed without gaps;
+/// Structure: every snapshot (a forgotten one too), index, key and lock file has the content that its name says, and
+/// opens, as do the files of `holdfast/`; every pack that is listed is there, has the right size and is listed without gaps;
 /// every tree that a snapshot needs is read once: names are names, ascend and come once, types are known, each
 /// blob of a file is listed and their lengths add up to the file's size, each directory has its tree.
 /// Data: every listed pack is read whole: its hash is its name, its header says what the index says, every
@@ -98,21 +98,27 @@ package final class Check {
 
     // MARK: Small files
 
+    /// Those that were forgotten too: they can be recalled. First of all, because one that is recalled meanwhile is
+    /// found among the others then.
     private func loadSnapshots() throws -> [(id: BlobID, tree: BlobID)] {
         var result: [(id: BlobID, tree: BlobID)] = []
-        for id in try repository.list(.snapshots) {
+        let forgotten = try repository.list(.forgotten).map { ($0, Repository.Folder.forgotten) }
+        let present = try repository.list(.snapshots)
+        let recalled = Set(present)
+        let listed = forgotten.filter { !recalled.contains($0.0) } + present.map { ($0, .snapshots) }
+        for (id, folder) in listed {
             report.snapshots.all += 1
             do throws(SystemCallError) {
-                switch try settled({ try repository.snapshot(id) }) {
+                switch try settled({ try repository.snapshot(id, in: folder) }) {
                 case .success(let snapshot):
                     result.append((id, snapshot.tree))
                     report.snapshots.checked += 1
                 case .failure(let failure):
-                    find(.damagedSnapshot(id), failure.reason)
+                    find(.damagedSnapshot(id), failure.reason, file: "\(folder.rawValue)/\(id)")
                     report.snapshots.checked += 1
                 }
             } catch {
-                // Forgotten since it was listed: nothing to check any more.
+                // Gone since it was listed: nothing to check any more.
                 if error.code == ENOENT {
                     report.snapshots.all -= 1
                 } else {

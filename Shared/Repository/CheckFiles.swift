@@ -72,6 +72,11 @@ extension Check {
         for name in try repository.sideFiles(in: "proofs") {
             try checkSideFile(name) { _ = try repository.proof(name) }
         }
+        // The snapshots there are looked at as snapshots.
+        for name in try repository.sideFiles(in: Repository.forgottenFolder)
+        where name.hasSuffix(Repository.forgottenSuffix) {
+            try checkSideFile(name) { _ = try repository.forgottenTime(name) }
+        }
     }
 
     private func checkSideFile(_ name: String, _ read: () throws -> Void) throws {

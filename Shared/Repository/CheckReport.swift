@@ -167,6 +167,7 @@ package struct CheckReport: Sendable {
         case couldNotRun(String)
     }
 
+    /// Those in `holdfast/forgotten` too.
     package internal(set) var snapshots = CheckCount()
     package internal(set) var keys = CheckCount()
     package internal(set) var locks = CheckCount()

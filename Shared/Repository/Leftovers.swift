@@ -14,7 +14,7 @@ extension Repository {
         let side = ["holdfast", "holdfast/pins", "holdfast/proofs"]
         for kind in Folder.allCases.map(\.rawValue) + ["data"] + side {
             let folder = "\(path)/\(kind)"
-            let isSide = side.contains(kind)
+            let isSide = side.contains(kind) || kind == Folder.forgotten.rawValue
             let isHoldersOnly = kind != Folder.keys.rawValue && kind != Folder.locks.rawValue && !isSide
             let mark = Array((isSide ? Files.temporaryMark : Self.temporaryMark).utf8)
             guard Files.exists(folder) else { continue }
@@ -34,10 +34,10 @@ extension Repository {
         return removed
     }
 
-    /// Makes the names durable that a killed run gave to index files and snapshots: it may have ended before it
+    /// Makes the names durable that a killed run gave to index files and snapshots or moved: it may have ended before it
     /// synced their folders, and what comes now relies on them.
     package func syncNames() throws {
-        for folder in [Folder.index, .snapshots] where Files.exists("\(path)/\(folder.rawValue)") {
+        for folder in [Folder.index, .snapshots, .forgotten] where Files.exists("\(path)/\(folder.rawValue)") {
             try Files.syncDirectory("\(path)/\(folder.rawValue)")
         }
     }

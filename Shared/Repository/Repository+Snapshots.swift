@@ -1,9 +1,10 @@
 extension Repository {
+    /// - Parameter folder: `.snapshots` or `.forgotten`.
     /// - Throws: `RepositoryError.damaged`, or `SystemCallError` with ENOENT.
-    package func snapshot(_ id: BlobID) throws -> Snapshot {
-        let text = try read(.snapshots, id)
+    package func snapshot(_ id: BlobID, in folder: Folder = .snapshots) throws -> Snapshot {
+        let text = try read(folder, id)
         do throws(RepositoryError) { return try Snapshot(parsing: text) } catch {
-            throw RepositoryError.damaged(file: filePath(.snapshots, id), reason: "\(error)")
+            throw RepositoryError.damaged(file: filePath(folder, id), reason: "\(error)")
         }
     }
 

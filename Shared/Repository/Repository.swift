@@ -26,12 +26,14 @@ package final class Repository: Sendable {
     /// Folders of files that are sealed whole or, for keys, are plain JSON.
     package enum Folder: String, Sendable, CaseIterable {
         case keys, snapshots, index, locks
+        /// Snapshots that wait for the end of their grace.
+        case forgotten = "holdfast/forgotten"
 
         /// The most that a file of this kind may hold once decompressed, in bytes.
         var limit: Int {
             switch self {
             case .keys, .locks: 1 << 20
-            case .snapshots: 64 << 20
+            case .snapshots, .forgotten: 64 << 20
             case .index: 1 << 30
             }
         }

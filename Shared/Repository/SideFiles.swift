@@ -13,10 +13,13 @@ import Posix
 /// | `interrupted.log` | in sealed batches, what it stored after that checkpoint |
 /// | `pins/ID` | `PinRecord`: why the snapshot ID must not be forgotten |
 /// | `proofs/ID-LEVEL` | `ProofRecord`: the newest proof of that level of the snapshot ID |
+/// | `forgotten/ID` | the file of a forgotten snapshot as it was in `snapshots/`, until its grace is over |
+/// | `forgotten/ID.when` | when it was forgotten, RFC 3339 in UTC |
 /// | `aside/` | files that failed verification or fencing, kept for a person to look at |
 ///
-/// All but those in `aside/` are sealed, so that a changed byte is noticed and none can be swapped with another.
-/// `host.json` and an `epoch` of plain digits, which earlier versions wrote, are read too.
+/// All but those in `aside/` are sealed, so that a changed byte is noticed and none can be swapped with another: a
+/// snapshot with restic's seal, under a name that is its content's hash. `host.json` and an `epoch` of plain digits,
+/// which earlier versions wrote, are read too.
 ///
 /// A fact that stands in the catalogue too is written here first and into its row second, so that what exists in
 /// one place only is always here, and `catalogue rebuild` finds it.

@@ -225,7 +225,7 @@ final class FaultRig {
             "-name", "*tmp*", "-print", "-o", "-path", "*/locks/*", "-print",
         ]).output.split(separator: "\n").map(String.init)
         let side = try Directory.names(repository + "/holdfast").map { String(decoding: $0, as: UTF8.self) }
-        found += side.filter { !["epoch", "host", "pins", "proofs"].contains($0) }
+        found += side.filter { !["epoch", "forgotten", "host", "pins", "proofs"].contains($0) }
         return found
     }
 

@@ -86,7 +86,7 @@ let package = Package(
 
         // The coordinator.
         module("Coordinator/Schedule", ["Posix"]),
-        module("Coordinator/Retention", ["Posix", "Repository"]),
+        module("Coordinator/Retention", ["Posix", "Repository", "Wire"]),
         module("Coordinator/Fleet", ["Configuration", "Wire", "Schedule", "Retention"]),
         module("Coordinator/Catalogue", ["Posix", "Fleet", "Postgres", "Wire"]),
         module("Coordinator/Metrics", ["Posix", "Catalogue", "Fleet", "Postgres", "Wire", "CMicroHTTPD"]),
@@ -154,7 +154,7 @@ let package = Package(
         tests("ScheduleTests", ["Schedule", "Posix", "TestSupport"]),
         tests(
             "RetentionTests",
-            ["Retention", "Repository", "JSON", "Posix", "TestSupport"],
+            ["Retention", "Repository", "JSON", "Posix", "Wire", "TestSupport"],
             resources: [.copy("Vectors")]
         ),
         tests("CaptureTests", ["Capture", "Immich", "JSON", "Posix", "SSH", "Wire", "TestSupport"]),

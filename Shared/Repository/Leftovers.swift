@@ -37,7 +37,8 @@ extension Repository {
     /// Makes the names durable that a killed run gave to index files and snapshots or moved: it may have ended before it
     /// synced their folders, and what comes now relies on them.
     package func syncNames() throws {
-        for folder in [Folder.index, .snapshots, .forgotten] where Files.exists("\(path)/\(folder.rawValue)") {
+        for folder in [Folder.index, .snapshots, .forgotten] where Files.exists("\(path)/\(folder.rawValue)")
+        {
             try Files.syncDirectory("\(path)/\(folder.rawValue)")
         }
     }

@@ -96,7 +96,7 @@ let package = Package(
             [
                 "Posix", "JSON", "Arguments", "Immich", "Wire", "SSH", "Repository", "Retrieval", "Restore",
                 "Postgres",
-                "Catalogue", "Fleet",
+                "Catalogue", "Fleet", "Retention",
             ]
         ),
         program(

@@ -127,7 +127,7 @@ extension Catalogue {
         )
     }
 
-    /// A host's snapshots, the newest first; those set aside only if asked for.
+    /// A host's snapshots, the newest first; those that are forgotten or set aside only if asked for.
     package func snapshots(of host: HostRow, asideToo: Bool = false) throws -> [SnapshotRow] {
         try connection.query(
             "SELECT * FROM snapshots WHERE host_id = $1 AND (state = 'present' OR $2) ORDER BY time DESC, id",

@@ -35,7 +35,7 @@ package enum CatalogueError: Error, CustomStringConvertible {
     case locked(host: String, wanted: String, holders: [LockHolder])
     /// Somebody else took the host over, or the connection that held the lock is gone.
     case lockLost(host: String, reason: String)
-    /// Whether the snapshot was published is not known; the next holder of the lock finds out.
+    /// Whether a snapshot was published, or another change recorded, is not known; the next holder of the lock finds out.
     case publishUnknown(host: String, reason: String)
 
     package var description: String {
@@ -75,7 +75,7 @@ package enum CatalogueError: Error, CustomStringConvertible {
                 + (holders.isEmpty ? "" : ": " + holders.map(\.description).joined(separator: "; "))
         case .lockLost(let host, let reason): "lost the lock of \(host): \(reason)"
         case .publishUnknown(let host, let reason):
-            "whether the snapshot of \(host) was published is not known, the next run finds out: \(reason)"
+            "whether the last change of \(host)'s snapshots was recorded is not known, the next run finds out: \(reason)"
         }
     }
 }

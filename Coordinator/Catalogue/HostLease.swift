@@ -109,18 +109,33 @@ package final class HostLease {
         }
     }
 
-    /// Publishes a snapshot in one transaction on the lock's own connection: the host's row is locked and its epoch
-    /// compared, `place` brings the file into place, the row is added, and the run gets its id.
+    /// Publishes a snapshot in one transaction: `place` brings the file into place, the row is added, and the run gets
+    /// its id.
     ///
-    /// A holder that was paused and lost its locks fails before `place`. Once the epoch was compared, nobody can take
-    /// the host over until this is committed. When `place` throws, nothing is added and the error goes on.
+    /// - Throws: As `change`; a file that `place` brought there may then be without its row.
+    package func publish(_ snapshot: SnapshotRow, place: () throws -> Void) throws {
+        var snapshot = snapshot
+        try change { epoch in
+            snapshot.epoch = epoch
+            try place()
+            try catalogue.put(snapshot, host: host.id)
+            try catalogue.connection.execute(
+                "UPDATE runs SET snapshot = $2 WHERE id = $1 AND holder = $3",
+                [snapshot.run, snapshot.id, id]
+            )
+        }
+    }
+
+    /// Changes files of the repository and their rows in one transaction on the lock's own connection, after the host's
+    /// row was locked and its epoch compared. `body` is given the epoch.
+    ///
+    /// A holder that was paused and lost its locks fails before `body`. Once the epoch was compared, nobody can take
+    /// the host over until this is committed. When `body` throws, no row is changed and the error goes on.
     ///
     /// - Throws: `CatalogueError.lockLost` when somebody else took over or the connection is gone, `publishUnknown`
-    ///   when it broke during the commit; a file that `place` brought there may then be without its row.
-    package func publish(_ snapshot: SnapshotRow, place: () throws -> Void) throws {
-        guard let epoch else { throw PostgresError.misuse("a lease for \(kind.rawValue) publishes nothing") }
-        var snapshot = snapshot
-        snapshot.epoch = epoch
+    ///   when it broke during the commit; what `body` did to files then stands, and the rows may not say so.
+    package func change(_ body: (_ epoch: Int64) throws -> Void) throws {
+        guard let epoch else { throw PostgresError.misuse("a lease for \(kind.rawValue) changes nothing") }
         try translating {
             try catalogue.connection.transaction {
                 // As strong as the update of a takeover, and no more: rows that refer to the host may still be added.
@@ -130,12 +145,7 @@ package final class HostLease {
                 )
                 try requireEpoch(epoch, rows)
                 try requireLocks()
-                try place()
-                try catalogue.put(snapshot, host: host.id)
-                try catalogue.connection.execute(
-                    "UPDATE runs SET snapshot = $2 WHERE id = $1 AND holder = $3",
-                    [snapshot.run, snapshot.id, id]
-                )
+                try body(epoch)
             }
         }
     }

@@ -144,7 +144,7 @@ final class CaptureJob {
                 "a pack that an earlier run left was damaged and set aside: \(pack)"
             )
         }
-        try SnapshotAdoption(repository, index, lease).run()
+        try SnapshotAdoption(repository, lease).run { index }
         let budget = try SpaceBudget(host.name, fleet, repository, index)
         try budget.checkLimit(nil)
         try budget.checkFree()

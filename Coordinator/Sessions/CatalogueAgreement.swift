@@ -18,7 +18,10 @@ package struct CatalogueAgreement {
     /// - Parameter recovery: The fleet's recovery key, when the state folder has it.
     package func findings(_ repository: Repository, recovery: RecoveryKey?) throws -> [CheckFinding] {
         var result: [CheckFinding] = []
-        let files = Set(try repository.list(.snapshots).map(\.hex))
+        // One that was forgotten is not gone, though its row may not say so yet when that was interrupted.
+        let files = Set(
+            try (repository.list(.forgotten) + repository.list(.snapshots)).map(\.hex)
+        )
         for row in rows where !files.contains(row.id) {
             guard let id = BlobID(hex: row.id) else { continue }
             result.append(

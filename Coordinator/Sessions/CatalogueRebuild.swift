@@ -205,8 +205,11 @@ package final class CatalogueRebuild {
                 )
                 continue
             }
-            // What is lost with the runs, or with a damaged tree, is none of this.
+            // What is lost with the runs, or with a damaged tree, is none of this; nor is where the file lies, which a
+            // forgetting that was interrupted may not have told the row.
             made.run = snapshot.run
+            made.state = snapshot.state
+            made.forgotten = snapshot.forgotten
             made.dumpBytes = made.dumpBytes ?? snapshot.dumpBytes
             if made != snapshot {
                 result.append("\(name): the snapshot \(snapshot.id.prefix(8)) is another one there")
@@ -284,9 +287,16 @@ package final class CatalogueRebuild {
             )
             changes += 1
         }
-        let snapshots = Set(try catalogue.snapshots(of: host, asideToo: true).map(\.id))
-        for snapshot in survey.snapshots where !snapshots.contains(snapshot.id) {
-            try catalogue.put(snapshot, host: host.id)
+        let rows = try catalogue.snapshots(of: host, asideToo: true)
+        let states = Dictionary(rows.map { ($0.id, $0.state) }) { first, _ in first }
+        for snapshot in survey.snapshots {
+            switch (states[snapshot.id], snapshot.state) {
+            case (nil, _): try catalogue.put(snapshot, host: host.id)
+            case (.present, .forgotten):
+                try catalogue.setForgotten(snapshot.id, host: host.id, at: snapshot.forgotten ?? 0)
+            case (.forgotten, .present): try catalogue.setPresent(snapshot.id, host: host.id)
+            default: continue
+            }
             changes += 1
         }
         let pins = Set(try catalogue.pins(of: host).map(\.snapshot))

@@ -11,7 +11,7 @@ package struct RepositorySurvey {
     package let record: HostRecord?
     /// Agents' keys that are in use.
     package let keys: [(key: PublicKey, added: Int64)]
-    /// Oldest first.
+    /// Oldest first, those that are forgotten too.
     package let snapshots: [SnapshotRow]
     /// Snapshots that a stock client made.
     package let foreign: Int
@@ -23,6 +23,11 @@ package struct RepositorySurvey {
     package let damage: [String]
     /// What is no damage, but somebody has to do something about.
     package let remarks: [String]
+
+    /// Oldest first.
+    package var present: [SnapshotRow] { snapshots.filter { $0.state == .present } }
+    /// Oldest first.
+    package var forgotten: [SnapshotRow] { snapshots.filter { $0.state == .forgotten } }
 
     /// When the host was added; for records of earlier versions, when its first snapshot was made.
     package var added: Int64 { record?.added ?? snapshots.first?.time ?? 0 }
@@ -51,15 +56,21 @@ package struct RepositorySurvey {
         let reader = try BlobReader(repository, index)
         var rows: [SnapshotRow] = []
         var foreign = 0
-        for (id, snapshot) in try repository.snapshots(damaged: { _, error in damage.append("\(error)") }) {
-            guard let marks = SnapshotMarks(tags: snapshot.tags) else {
-                foreign += 1
-                continue
-            }
+        func row(_ id: BlobID, _ snapshot: Snapshot) -> SnapshotRow? {
+            guard let marks = SnapshotMarks(tags: snapshot.tags) else { return nil }
             let bytes = marks.dumpName.flatMap { Self.dumpBytes(reader, snapshot.tree, $0) }
-            rows.append(marks.row(id: id, snapshot: snapshot, dumpBytes: bytes))
+            return marks.row(id: id, snapshot: snapshot, dumpBytes: bytes)
         }
-        snapshots = rows
+        for (id, snapshot) in try repository.snapshots(damaged: { _, error in damage.append("\(error)") }) {
+            if let row = row(id, snapshot) { rows.append(row) } else { foreign += 1 }
+        }
+        for (id, time, snapshot) in try repository.forgotten(damaged: { damage.append("\($0)") }) {
+            guard var row = row(id, snapshot) else { continue }
+            row.state = .forgotten
+            row.forgotten = time
+            rows.append(row)
+        }
+        snapshots = rows.sorted { ($0.time, $0.id) < ($1.time, $1.id) }
         self.foreign = foreign
         pins = try repository.pins { damage.append("\($0)") }.map {
             PinRow(snapshot: $0.snapshot.hex, why: $0.why, by: $0.by, time: $0.time)

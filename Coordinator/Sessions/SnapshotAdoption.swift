@@ -2,41 +2,86 @@ import Catalogue
 import Posix
 import Repository
 
-/// Brings the catalogue's rows and the repository's snapshot files together again, for the holder of the run lock. A
-/// file without its row (the process ended between the file and the commit, or the catalogue was lost) is verified
-/// and then adopted, or set aside and reported; a row without its file is taken away and reported.
+/// Brings the catalogue's rows and the repository's files together again, for the holder of the run lock or of the
+/// exclusive one. The files decide:
+///
+/// | file in | row | becomes |
+/// | --- | --- | --- |
+/// | `snapshots/` | none, or another than present | verified, then present; or set aside and reported |
+/// | `holdfast/forgotten/` | another than forgotten, or none | forgotten |
+/// | neither | present | none, and reported |
+/// | neither | forgotten | none: its grace was over |
+///
+/// Files without their rows are what a process leaves that ended between the file and the commit, and what a lost
+/// catalogue leaves. So are pins without their rows.
 struct SnapshotAdoption {
     private let repository: Repository
-    private let index: BlobIndex
     private let lease: HostLease
 
-    init(_ repository: Repository, _ index: BlobIndex, _ lease: HostLease) {
+    init(_ repository: Repository, _ lease: HostLease) {
         self.repository = repository
-        self.index = index
         self.lease = lease
     }
 
-    func run() throws {
+    /// - Parameter index: All index files. Asked for only when there is something to verify.
+    func run(index: () throws -> BlobIndex) throws {
         let files = Set(try repository.list(.snapshots).map(\.hex))
-        let rows = Set(try lease.catalogue.snapshots(of: lease.host).map(\.id))
-        for id in files.subtracting(rows).sorted() { try adopt(id) }
-        for id in rows.subtracting(files).sorted() {
+        // What cannot be read there is for `check` to report.
+        let forgotten = try repository.forgotten { _ in }
+        let unread = Set(try repository.list(.forgotten).map(\.hex))
+        let rows = try lease.catalogue.snapshots(of: lease.host, asideToo: true)
+        let states = Dictionary(rows.map { ($0.id, $0.state) }) { first, _ in first }
+        for id in files.sorted() where states[id] != .present {
+            try adopt(id, index, wasForgotten: states[id] == .forgotten)
+        }
+        for (id, time, snapshot) in forgotten where !files.contains(id.hex) {
+            try keepForgotten(id, time, snapshot, isNew: states[id.hex] == nil)
+        }
+        for (id, state) in states.sorted(by: { $0.key < $1.key })
+        where state != .aside && !files.contains(id) && !unread.contains(id) {
             try lease.catalogue.removeSnapshot(id, host: lease.host.id)
+            if state == .forgotten { continue }
             try event(
                 .warning,
                 "snapshot-gone",
                 "the file of snapshot \(id.prefix(8)) is gone: somebody removed it"
             )
         }
+        try adoptPins()
     }
 
-    private func adopt(_ id: String) throws {
+    private func keepForgotten(_ id: BlobID, _ time: Int64, _ snapshot: Snapshot, isNew: Bool) throws {
+        guard isNew else {
+            try lease.catalogue.setForgotten(id.hex, host: lease.host.id, at: time)
+            return
+        }
+        guard let marks = SnapshotMarks(tags: snapshot.tags) else { return }
+        var row = marks.row(id: id, snapshot: snapshot, dumpBytes: nil)
+        row.state = .forgotten
+        row.forgotten = time
+        try lease.catalogue.put(row, host: lease.host.id)
+    }
+
+    /// A pin is written into the repository first, and is taken from there last.
+    private func adoptPins() throws {
+        let known = Set(try lease.catalogue.pins(of: lease.host).map(\.snapshot))
+        for pin in try repository.pins(damaged: { _ in }) where !known.contains(pin.snapshot.hex) {
+            let row = PinRow(snapshot: pin.snapshot.hex, why: pin.why, by: pin.by, time: pin.time)
+            try lease.catalogue.put(row, host: lease.host.id)
+        }
+    }
+
+    private func adopt(_ id: String, _ index: () throws -> BlobIndex, wasForgotten: Bool) throws {
         guard let file = BlobID(hex: id) else { return }
         do {
             let snapshot = try Snapshot(parsing: repository.read(.snapshots, file))
             // What a stock client added is none of ours to judge or to list.
             guard let marks = SnapshotMarks(tags: snapshot.tags) else { return }
-            try verify(snapshot.tree)
+            try repository.verify(tree: snapshot.tree, index())
+            if wasForgotten {
+                // Recalled, and its row knows more than the file does.
+                return try lease.catalogue.setPresent(id, host: lease.host.id)
+            }
             try lease.catalogue.put(
                 marks.row(id: file, snapshot: snapshot, dumpBytes: nil),
                 host: lease.host.id
@@ -56,9 +101,18 @@ struct SnapshotAdoption {
         }
     }
 
+    private func event(_ severity: EventRow.Severity, _ kind: String, _ message: String) throws {
+        Log.write(severity == .info ? .notice : .warning, "\(lease.host.name): \(message)")
+        try lease.catalogue.addEvent(severity, kind: kind, host: lease.host.id, message)
+    }
+}
+
+extension Repository {
     /// Reads every tree below `root` once and finds every blob in the index.
-    private func verify(_ root: BlobID) throws {
-        let reader = try BlobReader(repository, index)
+    ///
+    /// - Throws: `RepositoryError` that says what is missing or damaged.
+    func verify(tree root: BlobID, _ index: BlobIndex) throws {
+        let reader = try BlobReader(self, index)
         var seen: Set<BlobID> = [root]
         var waiting = [root]
         while let id = waiting.popLast() {
@@ -73,10 +127,5 @@ struct SnapshotAdoption {
                 if let subtree = node.subtree, seen.insert(subtree).inserted { waiting.append(subtree) }
             }
         }
-    }
-
-    private func event(_ severity: EventRow.Severity, _ kind: String, _ message: String) throws {
-        Log.write(severity == .info ? .notice : .warning, "\(lease.host.name): \(message)")
-        try lease.catalogue.addEvent(severity, kind: kind, host: lease.host.id, message)
     }
 }

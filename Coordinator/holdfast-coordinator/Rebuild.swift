@@ -80,8 +80,8 @@ private func show(_ hosts: [CatalogueRebuild.Host], _ changes: Int, _ fleet: Fle
             continue
         }
         table.row([
-            host.name, state(host), Human.count(survey.snapshots.count),
-            survey.snapshots.last.map { Time.local($0.time) } ?? "–", Human.count(survey.pins.count),
+            host.name, state(host), Human.count(survey.present.count),
+            survey.present.last.map { Time.local($0.time) } ?? "–", Human.count(survey.pins.count),
             Human.count(survey.proofs.count), Human.count(survey.keys.count), "\(survey.epoch)",
         ])
     }
@@ -90,6 +90,9 @@ private func show(_ hosts: [CatalogueRebuild.Host], _ changes: Int, _ fleet: Fle
         if let failure = host.failure { put("\(host.name): \(failure)\n") }
         for line in host.survey?.damage ?? [] { put("\(host.name): \(line)\n") }
         for line in (host.survey?.remarks ?? []) + host.repaired { put("\(host.name): \(line)\n") }
+        if let forgotten = host.survey?.forgotten, !forgotten.isEmpty {
+            put("\(host.name): \(forgotten.count) forgotten snapshots that can be recalled\n")
+        }
         if let foreign = host.survey?.foreign, foreign > 0 {
             put("\(host.name): \(foreign) snapshots of stock clients, which the catalogue does not list\n")
         }
@@ -116,7 +119,8 @@ private func json(_ hosts: [CatalogueRebuild.Host], _ changes: Int) -> JSON {
             ("host", JSON(host.name)), ("state", JSON(state(host))),
             ("error", JSON(host.failure.map { "\($0)" })),
             ("added", instant(survey?.added)), ("removed", instant(survey?.record?.removed)),
-            ("snapshots", JSON(survey?.snapshots.map(\.id) ?? [])),
+            ("snapshots", JSON(survey?.present.map(\.id) ?? [])),
+            ("forgotten_snapshots", JSON(survey?.forgotten.map(\.id) ?? [])),
             ("foreign_snapshots", JSON(survey?.foreign ?? 0)),
             ("pins", JSON(survey?.pins.count ?? 0)), ("proofs", JSON(survey?.proofs.count ?? 0)),
             ("keys", JSON(survey?.keys.map { $0.key.fingerprint.text } ?? [])),

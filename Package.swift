@@ -137,7 +137,10 @@ let package = Package(
         tests("PosixTests", ["Posix", "TestSupport"]),
         tests("JSONTests", ["JSON", "TestSupport"]),
         tests("ArgumentsTests", ["Arguments", "TestSupport"]),
-        tests("ConfigurationTests", ["Configuration", "Fleet", "Wire", "TestSupport"]),
+        tests(
+            "ConfigurationTests",
+            ["Configuration", "Fleet", "Posix", "Retention", "Schedule", "Wire", "TestSupport"]
+        ),
         tests("WireTests", ["Wire", "Digest", "TestSupport"]),
         tests("SSHTests", ["SSH", "Wire", "Posix", "TestSupport"]),
         .target(name: "CReadFaults", path: "Tests/CReadFaults"),

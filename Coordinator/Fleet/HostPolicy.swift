@@ -2,7 +2,7 @@ package import Retention
 package import Schedule
 package import Wire
 
-/// What counts for one host: its own words in the inventory, else those of `defaults:`, else what stands here.
+/// What counts for one host: its own words in the inventory, else those of `defaults:`, else `builtIn`.
 /// Durations are nanoseconds, sizes bytes.
 package struct HostPolicy: Sendable, Equatable {
     package var scope = Scope.originals

@@ -87,6 +87,25 @@ package struct RetentionPolicy: Sendable, Equatable {
     }
 }
 
+extension RetentionPolicy: CustomStringConvertible {
+    /// As in `last 3, daily 14, within 7d`.
+    package var description: String {
+        var parts = Rule.allCases.compactMap { rule in
+            counts[rule].flatMap { $0 == 0 ? nil : "\(rule.rawValue) \($0 < 0 ? "all" : "\($0)")" }
+        }
+        if let within, !within.isEmpty { parts.append("within \(within)") }
+        return parts.joined(separator: ", ")
+    }
+}
+
+extension RetentionPolicy.Span: CustomStringConvertible {
+    /// As in `1y6m7d12h`.
+    package var description: String {
+        [(years, "y"), (months, "m"), (days, "d"), (hours, "h")].filter { $0.0 != 0 }.map { "\($0)\($1)" }
+            .joined()
+    }
+}
+
 extension RetentionPolicy.Rule {
     /// A number that all snapshots of a period have in common and no others.
     fileprivate func period(_ wall: Civil, _ number: Int) -> Int {

@@ -50,6 +50,25 @@ package struct TimeZone: Sendable, Equatable {
         try self.init(name: name, file: bytes)
     }
 
+    /// What this machine's clocks show: `TZ`, else /etc/localtime, else UTC. Where /etc/localtime is no link, as in
+    /// containers that it is mounted into, the zone is there but its name is not.
+    package static var system: TimeZone {
+        if let set = environmentVariables()["TZ"], !set.isEmpty {
+            return (try? TimeZone(named: String(set.drop { $0 == ":" }))) ?? .utc
+        }
+        let link = "/etc/localtime"
+        if let target = try? Files.linkTarget(at: AT_FDCWD, Array(link.utf8)) {
+            let parts = String(decoding: target, as: UTF8.self).split(separator: "/")
+            if let start = parts.lastIndex(of: "zoneinfo"),
+                let zone = try? TimeZone(named: parts[(start + 1)...].joined(separator: "/"))
+            {
+                return zone
+            }
+        }
+        guard let bytes = try? Files.read(link, limit: mostBytes) else { return .utc }
+        return (try? TimeZone(name: "localtime", file: bytes)) ?? .utc
+    }
+
     /// - Parameter file: The text of a TZif file of version 2 or later.
     package init(name: String, file bytes: [UInt8]) throws(TimeZoneError) {
         var reader = ZoneReader(bytes, name)

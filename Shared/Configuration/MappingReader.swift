@@ -4,16 +4,24 @@ package final class MappingReader {
     package let file: String
     /// The line the mapping starts on.
     package let line: Int
-    private let path: String
+    private let path: [String]
     private let entries: [YAMLNode.Entry]
     private var known: [String] = []
+    private let taken: Taken
 
-    private init(_ entries: [YAMLNode.Entry], file: String, line: Int, path: String) {
+    /// What was taken out of a document so far, in all its mappings.
+    private final class Taken { var lines: [[String]: Int] = [:] }
+
+    private init(_ entries: [YAMLNode.Entry], file: String, line: Int, path: [String], taken: Taken) {
         self.entries = entries
         self.file = file
         self.line = line
         self.path = path
+        self.taken = taken
     }
+
+    /// The line of every value that was taken out of the document so far, by the keys that lead to it from the top.
+    package var lines: [[String]: Int] { taken.lines }
 
     /// Hands the top of a document to `body`, which takes out every key it knows; an empty file is an empty mapping.
     package static func read<R>(
@@ -21,13 +29,14 @@ package final class MappingReader {
         file: String,
         _ body: (MappingReader) throws(ConfigurationError) -> R
     ) throws(ConfigurationError) -> R {
-        try read(document, file: file, path: "", body)
+        try read(document, file: file, path: [], taken: Taken(), body)
     }
 
     private static func read<R>(
         _ node: YAMLNode,
         file: String,
-        path: String,
+        path: [String],
+        taken: Taken,
         _ body: (MappingReader) throws(ConfigurationError) -> R
     ) throws(ConfigurationError) -> R {
         let entries: [YAMLNode.Entry]
@@ -35,14 +44,14 @@ package final class MappingReader {
         case .mapping(let found): entries = found
         case .empty: entries = []
         default:
-            let place = path.isEmpty ? "the file" : "`\(path)`"
+            let place = path.isEmpty ? "the file" : "`\(path.joined(separator: "."))`"
             throw ConfigurationError(
                 file: file,
                 line: node.line,
                 "\(place) must hold `key: value` lines, not \(node.kind)"
             )
         }
-        let reader = MappingReader(entries, file: file, line: node.line, path: path)
+        let reader = MappingReader(entries, file: file, line: node.line, path: path, taken: taken)
         let result = try body(reader)
         try reader.refuseUnknownKeys()
         return result
@@ -65,9 +74,32 @@ package final class MappingReader {
         throws(ConfigurationError) -> T?
     {
         guard let entry = entry(key) else { return nil }
-        if case .scalar(let text) = entry.value.content, let value = convert(text) { return value }
+        if case .scalar(let text) = entry.value.content, let value = convert(text) {
+            note(entry)
+            return value
+        }
         throw error(entry.line, key, "must be \(expected), not \(entry.value.kind)")
     }
+
+    /// The scalar of `key` turned into something by `convert`, which throws what is wrong with it, as in `` `25` is no
+    /// hour``; nil when the key is missing.
+    package func parsed<T, Problem: Error>(
+        _ key: String,
+        expected: String,
+        _ convert: (String) throws(Problem) -> T
+    ) throws(ConfigurationError) -> T? {
+        guard let entry = entry(key) else { return nil }
+        guard case .scalar(let text) = entry.value.content else {
+            throw error(entry.line, key, "must be \(expected), not \(entry.value.kind)")
+        }
+        do throws(Problem) {
+            let value = try convert(text)
+            note(entry)
+            return value
+        } catch { throw self.error(entry.line, key, "must be \(expected): \(error)") }
+    }
+
+    private func note(_ entry: YAMLNode.Entry) { taken.lines[path + [entry.key]] = entry.line }
 
     /// Any text, as it is written.
     package func string(_ key: String) throws(ConfigurationError) -> String? {
@@ -97,6 +129,7 @@ package final class MappingReader {
     /// A list of scalars, or a single scalar, which is a list of one. Empty when the key is missing.
     package func strings(_ key: String) throws(ConfigurationError) -> [String] {
         guard let entry = entry(key) else { return [] }
+        note(entry)
         switch entry.value.content {
         case .scalar(let text): return [text]
         case .sequence(let items):
@@ -125,7 +158,28 @@ package final class MappingReader {
     {
         known.append(key)
         guard let entry = entries.first(where: { $0.key == key }) else { return nil }
-        return try Self.read(entry.value, file: file, path: joined(key), body)
+        return try Self.read(entry.value, file: file, path: path + [key], taken: taken) {
+            (reader) throws(ConfigurationError) in
+            note(entry)
+            return try body(reader)
+        }
+    }
+
+    /// Whether `key` stands here with a value.
+    package func holds(_ key: String) -> Bool {
+        entries.contains { $0.key == key && $0.value.content != .empty }
+    }
+
+    /// Whether a mapping stands under `key`, where something else may stand too.
+    package func holdsMapping(_ key: String) -> Bool {
+        guard case .mapping = entries.first(where: { $0.key == key })?.value.content else { return false }
+        return true
+    }
+
+    /// The keys of this mapping, in the file's order, where the user chose them: all of them are known.
+    package func names() -> [String] {
+        known = entries.map(\.key)
+        return known
     }
 
     /// Hands each mapping under `key`, whose own keys are names that the user chose, to `body`.
@@ -134,10 +188,9 @@ package final class MappingReader {
     {
         let found = try mapping(key) { (names) throws(ConfigurationError) in
             var result: [String: R] = [:]
-            for entry in names.entries {
-                names.known.append(entry.key)
-                result[entry.key] = try Self.read(entry.value, file: file, path: names.joined(entry.key)) {
-                    (reader) throws(ConfigurationError) in try body(entry.key, reader)
+            for name in names.names() {
+                result[name] = try names.mapping(name) { (reader) throws(ConfigurationError) in
+                    try body(name, reader)
                 }
             }
             return result
@@ -156,7 +209,7 @@ package final class MappingReader {
         ConfigurationError(file: file, line: line, "`\(joined(key))` \(message)")
     }
 
-    private func joined(_ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
+    private func joined(_ key: String) -> String { (path + [key]).joined(separator: ".") }
 
     private func refuseUnknownKeys() throws(ConfigurationError) {
         for entry in entries where !known.contains(entry.key) {

@@ -24,6 +24,21 @@ package enum Units {
         return whole(total)
     }
 
+    /// A duration as `nanoseconds` reads it, in days where it is whole ones: `26h`, `7d`, `1h 30m`.
+    package static func text(nanoseconds: Int64) -> String {
+        let day: Int64 = 86_400_000_000_000
+        if nanoseconds >= 2 * day, nanoseconds % day == 0 { return "\(nanoseconds / day)d" }
+        var rest = nanoseconds
+        var parts: [String] = []
+        for (unit, size) in [
+            ("h", 3_600_000_000_000), ("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000),
+        ] as [(String, Int64)] where rest >= size {
+            parts.append("\(rest / size)\(unit)")
+            rest %= size
+        }
+        return parts.isEmpty ? "0s" : parts.joined(separator: " ")
+    }
+
     private static func whole(_ value: Double) -> Int64? { value < 0x1p62 ? Int64(value.rounded()) : nil }
 
     /// `1h 30m` as (1, h), (30, m); nil when it is not numbers and units in turn.

@@ -172,7 +172,8 @@ private struct EventReader: ~Copyable {
             return error(number, "is indented with a tab: YAML wants spaces")
         }
         let context = parser.pointee.context.map { String(cString: $0) + ": " } ?? ""
-        return error(line, "cannot be read as YAML: \(context)\(problem)")
+        let advice = context.contains("alias") ? "; put a text that starts with `*` in quotes" : ""
+        return error(line, "cannot be read as YAML: \(context)\(problem)\(advice)")
     }
 
     /// The line at or just above `line` whose indentation holds a tab.

@@ -74,7 +74,8 @@ private func refusal(_ text: String) -> String {
         )
         #expect(
             refusal("defaults:\n  colour: blue\n")
-                == "fleet.yaml:2: unknown key `defaults.colour`: known are `scope`, `size_limit`"
+                == "fleet.yaml:2: unknown key `defaults.colour`: known are `scope`, `size_limit`, `rate_limit`, "
+                + "`priority`, `grace`, `ping`, `schedule`, `retention`, `thresholds`, `watch`, `outside`"
         )
     }
 

@@ -1,6 +1,6 @@
 import Catalogue
 import Posix
-import Repository
+package import Repository
 
 /// Brings the catalogue's rows and the repository's files together again, for the holder of the run lock or of the
 /// exclusive one. The files decide:
@@ -111,7 +111,7 @@ extension Repository {
     /// Reads every tree below `root` once and finds every blob in the index.
     ///
     /// - Throws: `RepositoryError` that says what is missing or damaged.
-    func verify(tree root: BlobID, _ index: BlobIndex) throws {
+    package func verify(tree root: BlobID, _ index: BlobIndex) throws {
         let reader = try BlobReader(self, index)
         var seen: Set<BlobID> = [root]
         var waiting = [root]

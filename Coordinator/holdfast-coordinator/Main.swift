@@ -53,7 +53,30 @@ private let commands = [
     ),
     Command(words: ["backup"], synopsis: "HOST", summary: "back up a host now and watch it", run: backup),
     Command(words: ["status"], synopsis: "", summary: "show how every host stands", run: status),
-    Command(words: ["snapshots"], synopsis: "[HOST]", summary: "list snapshots", run: snapshots),
+    Command(
+        words: ["snapshots"],
+        synopsis: "[HOST] [--forgotten]",
+        summary: "list snapshots, or those that can be recalled",
+        run: snapshots
+    ),
+    Command(
+        words: ["snapshot", "pin"],
+        synopsis: "ID [HOST] --why TEXT",
+        summary: "keep a snapshot whatever retention says",
+        run: snapshotPin
+    ),
+    Command(
+        words: ["snapshot", "unpin"],
+        synopsis: "ID [HOST]",
+        summary: "leave a snapshot to retention again",
+        run: snapshotUnpin
+    ),
+    Command(
+        words: ["snapshot", "recall"],
+        synopsis: "ID [HOST]",
+        summary: "bring a forgotten snapshot back",
+        run: snapshotRecall
+    ),
     Command(
         words: ["ls"],
         synopsis: "HOST [PATH] [--snapshot ID]",
@@ -77,6 +100,12 @@ private let commands = [
         synopsis: "",
         summary: "make a lost catalogue again from the repositories",
         run: catalogueRebuild
+    ),
+    Command(
+        words: ["forget"],
+        synopsis: "HOST [--dry-run]",
+        summary: "let go of the snapshots that retention does not keep",
+        run: forget
     ),
     Command(words: ["locks"], synopsis: "", summary: "list who works on which host", run: locks),
     Command(

@@ -31,6 +31,8 @@ package final class FaultLayer {
         package static let session = Roles(rawValue: 1)
         package static let serve = Roles(rawValue: 2)
         package static let agent = Roles(rawValue: 4)
+        /// The admin's commands.
+        package static let command = Roles(rawValue: 8)
     }
 
     package enum Action: Sendable {

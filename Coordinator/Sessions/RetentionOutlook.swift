@@ -1,5 +1,6 @@
 package import Catalogue
 package import Fleet
+import Glibc
 import Posix
 package import Repository
 package import Retention
@@ -50,7 +51,7 @@ package struct RetentionOutlook {
         }
         for proof in try repository.proofs() { proofs[proof.snapshot.hex, default: []].insert(proof.level) }
 
-        let files = try repository.snapshots()
+        let files = try Self.snapshots(repository)
         let times = Dictionary(files.map { ($0.id.hex, $0.snapshot.time) }) { first, _ in first }
         let candidates: [ForgetPlan.Candidate] = rows.compactMap { row in
             // Without a file there is nothing to forget; whoever holds the locks puts the row right.
@@ -69,5 +70,13 @@ package struct RetentionOutlook {
         freezes = try catalogue.freezingFindings(of: host)
         policies = policy.retention
         plan = ForgetPlan(candidates, policies: policies, isFrozen: !freezes.isEmpty, now: now)
+    }
+
+    /// Once more when one went between being listed and being read, as may happen to who has no lock.
+    private static func snapshots(_ repository: Repository) throws -> [(id: BlobID, snapshot: Snapshot)] {
+        do { return try repository.snapshots() } catch let error as SystemCallError where error.code == ENOENT
+        {
+            return try repository.snapshots()
+        }
     }
 }

@@ -13,7 +13,7 @@ package import Repository
 /// | neither | forgotten | none: its grace was over |
 ///
 /// Files without their rows are what a process leaves that ended between the file and the commit, and what a lost
-/// catalogue leaves. So are pins without their rows.
+/// catalogue leaves. So are pins without their rows, which the holder of the exclusive lock adds.
 struct SnapshotAdoption {
     private let repository: Repository
     private let lease: HostLease
@@ -25,10 +25,11 @@ struct SnapshotAdoption {
 
     /// - Parameter index: All index files. Asked for only when there is something to verify.
     func run(index: () throws -> BlobIndex) throws {
-        let files = Set(try repository.list(.snapshots).map(\.hex))
+        // Before the others: one that is recalled beside a capture is found in one of the two.
+        let recallable = Set(try repository.list(.forgotten).map(\.hex))
         // What cannot be read there is for `check` to report.
         let forgotten = try repository.forgotten { _ in }
-        let unread = Set(try repository.list(.forgotten).map(\.hex))
+        let files = Set(try repository.list(.snapshots).map(\.hex))
         let rows = try lease.catalogue.snapshots(of: lease.host, asideToo: true)
         let states = Dictionary(rows.map { ($0.id, $0.state) }) { first, _ in first }
         for id in files.sorted() where states[id] != .present {
@@ -38,7 +39,7 @@ struct SnapshotAdoption {
             try keepForgotten(id, time, snapshot, isNew: states[id.hex] == nil)
         }
         for (id, state) in states.sorted(by: { $0.key < $1.key })
-        where state != .aside && !files.contains(id) && !unread.contains(id) {
+        where state != .aside && !files.contains(id) && !recallable.contains(id) {
             try lease.catalogue.removeSnapshot(id, host: lease.host.id)
             if state == .forgotten { continue }
             try event(
@@ -47,7 +48,8 @@ struct SnapshotAdoption {
                 "the file of snapshot \(id.prefix(8)) is gone: somebody removed it"
             )
         }
-        try adoptPins()
+        // Beside a capture somebody may be about to take a pin away.
+        if lease.kind == .deleting { try adoptPins() }
     }
 
     private func keepForgotten(_ id: BlobID, _ time: Int64, _ snapshot: Snapshot, isNew: Bool) throws {

@@ -1,6 +1,7 @@
 import Arguments
 import Catalogue
 import Fleet
+import Posix
 import Repository
 import Sessions
 
@@ -26,6 +27,13 @@ extension Repository {
     func snapshot(_ id: String) throws -> Snapshot {
         guard let file = BlobID(hex: id) else {
             throw CommandFailure(.failed, "\(id) is no id of a snapshot")
+        }
+        guard Files.exists(filePath(.snapshots, file)) || !Files.exists(filePath(.forgotten, file)) else {
+            // Its row does not say so yet when whoever forgot it was cut off.
+            throw CommandFailure(
+                .failed,
+                "snapshot \(file.short) is forgotten: `holdfast-coordinator snapshot recall \(file.short)` brings it back"
+            )
         }
         return try snapshot(file)
     }

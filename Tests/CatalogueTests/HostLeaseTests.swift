@@ -115,6 +115,46 @@ import Testing
         #expect(try catalogue.snapshots(of: host).map(\.id) == ["bb"])
     }
 
+    @Test func `a change of files and rows is done under the epoch, and a row that could not follow stays`()
+        throws
+    {
+        struct Full: Error {}
+        let (catalogue, address) = try newCatalogue()
+        let host = try catalogue.addHost("porto")
+        try catalogue.put(snapshot("aa"), host: host.id)
+        let lease = try HostLease(host, .deleting, server: address)
+        #expect(throws: Full.self) {
+            try lease.change { _ in
+                try lease.catalogue.setForgotten("aa", host: host.id, at: 7)
+                throw Full()
+            }
+        }
+        #expect(try catalogue.snapshots(of: host).map(\.id) == ["aa"])
+        var seen: Int64?
+        try lease.change { epoch in
+            seen = epoch
+            try lease.catalogue.setForgotten("aa", host: host.id, at: 7)
+        }
+        #expect(seen == lease.epoch)
+        #expect(try catalogue.snapshots(of: host).isEmpty)
+        let forgotten = try catalogue.forgottenSnapshots(of: host)
+        #expect(forgotten.map(\.id) == ["aa"] && forgotten[0].forgotten == 7)
+        #expect(try !catalogue.setForgotten("aa", host: host.id, at: 7))
+        try catalogue.setPresent("aa", host: host.id)
+        #expect(try catalogue.snapshots(of: host).first?.forgotten == nil)
+        #expect(try catalogue.forgottenSnapshots(of: host).isEmpty)
+
+        // A paused holder changes nothing any more, and who only reads never does.
+        try catalogue.connection.execute("UPDATE hosts SET epoch = epoch + 1 WHERE id = $1", [host.id])
+        var called = false
+        #expect(refusal { try lease.change { _ in called = true } }.hasPrefix("lost the lock of porto"))
+        lease.release()
+        waitUntil { (try? catalogue.holders().isEmpty) == true }
+        let reader = try HostLease(host, .reading, server: address)
+        #expect(refusal { try reader.change { _ in called = true } }.contains("changes nothing"))
+        #expect(!called)
+    }
+
     @Test func `a holder whose epoch was taken over cannot publish though its connection lives`() throws {
         let (catalogue, address) = try newCatalogue()
         let host = try catalogue.addHost("porto")

@@ -102,7 +102,8 @@ let package = Package(
         program(
             "Coordinator/holdfast-coordinator",
             [
-                "Sessions", "Catalogue", "Metrics", "Fleet", "Retention", "Restore", "Retrieval", "Repository",
+                "Sessions", "Catalogue", "Metrics", "Fleet", "Retention", "Restore", "Retrieval",
+                "Repository",
                 "Postgres",
                 "SSH",
                 "Wire",

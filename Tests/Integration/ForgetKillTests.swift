@@ -165,6 +165,45 @@ struct ForgetKillTests {
         }
     }
 
+    @Test func `a disk that is full or fails at any step of forget costs nothing, and is told`() throws {
+        let killing = try Killing()
+        let rig = killing.rig
+        func prepare() throws {
+            for id in try rig.files(.forgotten) { try killing.succeed("snapshot", "recall", id.hex) }
+        }
+        var order = FaultLayer.Order(.command, FaultLayer.Kind.durable)
+        try rig.layer.set(order)
+        _ = try killing.command(["forget", "lisbon"], faulty: true)
+        let steps = try rig.layer.steps()
+        try rig.layer.clear()
+        var told = 0
+        let chosen = killing.random.share(of: steps, least: 6)
+        for step in chosen {
+            try prepare()
+            // For a commit it is the connection that breaks.
+            let code = killing.random.below(2) == 0 ? ENOSPC : EIO
+            order.action = .fail(code)
+            order.at = step.number
+            order.allLater = killing.random.below(2) == 0
+            try rig.layer.set(order)
+            let outcome = try killing.command(["forget", "lisbon"], faulty: true)
+            try rig.layer.clear()
+            let what = "forget failed with \(code) at \(step), seed \(killing.seed)"
+            #expect(outcome.status < 128, "\(what): \(outcome)")
+            if outcome.status != 0 {
+                told += 1
+                #expect(outcome.error.contains("holdfast-coordinator: "), "\(what): \(outcome)")
+            }
+            try killing.verifyPlaces(what)
+            try killing.succeed("forget", "lisbon")
+            try killing.verifyPlaces(what)
+            try killing.verifyRows(what)
+            #expect(try rig.files(.forgotten) == Set(killing.ids[1...]), "\(what)")
+        }
+        print("forget: failures at \(chosen.count) of \(steps.count) durable steps, \(told) told")
+        #expect(told > 0)
+    }
+
     @Test func `pin and unpin killed at every step end as they were meant, and forget agrees`() throws {
         let killing = try Killing()
         let id = killing.ids[2]

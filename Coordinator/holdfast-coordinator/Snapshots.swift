@@ -1,8 +1,10 @@
 import Arguments
 import Catalogue
 import Fleet
+import Glibc
 import JSON
 import Posix
+import Wire
 import Repository
 
 /// `snapshots [HOST]`.
@@ -18,12 +20,14 @@ func snapshots(_ arguments: inout ArgumentReader, _ settings: Settings) throws -
             return .done
         }
         var table = Table([
-            ("ID", .left), ("HOST", .left), ("DATA OF", .left), ("SCOPE", .left), ("IMMICH", .left),
+            ("ID", .left), ("HOST", .left), ("DATA OF", .left), ("KIND", .left), ("SCOPE", .left),
+            ("IMMICH", .left),
             ("FILES", .right), ("SIZE", .right), ("ADDED", .right), ("", .left),
         ])
         for (host, snapshot) in listed {
             table.row([
-                String(snapshot.id.prefix(8)), host, Time.local(snapshot.time), snapshot.scope,
+                String(snapshot.id.prefix(8)), host, Time.local(snapshot.time), snapshot.kind.name,
+                snapshot.scope.isEmpty ? "–" : snapshot.scope,
                 snapshot.immichVersion ?? "–", Human.count(snapshot.files), Human.bytes(snapshot.bytes),
                 Human.bytes(snapshot.storedBytes), snapshot.incomplete ? "incomplete" : "",
             ])
@@ -36,7 +40,8 @@ func snapshots(_ arguments: inout ArgumentReader, _ settings: Settings) throws -
 func snapshotJSON(_ snapshot: SnapshotRow, host: String) -> JSON {
     JSON([
         ("id", JSON(snapshot.id)), ("host", JSON(host)), ("time", instant(snapshot.time)),
-        ("scope", JSON(snapshot.scope)), ("tree", JSON(snapshot.tree)), ("epoch", JSON(snapshot.epoch)),
+        ("kind", JSON(snapshot.kind.name)), ("scope", snapshot.scope.isEmpty ? .null : JSON(snapshot.scope)),
+        ("tree", JSON(snapshot.tree)), ("epoch", JSON(snapshot.epoch)),
         ("run", JSON(snapshot.run)), ("dump", JSON(snapshot.dumpName)),
         ("dump_bytes", JSON(snapshot.dumpBytes)),
         ("immich_version", JSON(snapshot.immichVersion)),
@@ -47,14 +52,17 @@ func snapshotJSON(_ snapshot: SnapshotRow, host: String) -> JSON {
 }
 
 extension Catalogue {
-    /// The snapshot that `text` begins the id of; the newest without it.
+    /// The snapshot that `text` begins the id of; without it the newest full one, and never one of the database alone.
     func choose(_ text: String?, of host: HostRow) throws -> SnapshotRow {
         let all = try snapshots(of: host)
         guard let text, text != "latest" else {
-            guard let newest = all.first else {
+            guard let newest = all.first(where: { $0.kind == .full }) else {
                 throw CommandFailure(
                     .failed,
-                    "\(host.name) has no snapshot yet: holdfast-coordinator backup \(host.name)"
+                    all.isEmpty
+                        ? "\(host.name) has no snapshot yet: holdfast-coordinator backup \(host.name)"
+                        : "\(host.name) has no snapshot with its library yet: holdfast-coordinator backup \(host.name); "
+                            + "--snapshot \(all[0].id.prefix(8)) names the newest of the database alone"
                 )
             }
             return newest
@@ -73,5 +81,16 @@ extension Catalogue {
             )
         }
         return only
+    }
+}
+
+extension SnapshotRow {
+    /// Tells a person who named it that it holds no library.
+    func warnOfKind() {
+        guard kind == .database else { return }
+        put(
+            "snapshot \(id.prefix(8)) holds the database alone: the dump and the deployment's files, and no photos\n",
+            to: STDERR_FILENO
+        )
     }
 }

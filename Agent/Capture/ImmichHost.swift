@@ -16,7 +16,9 @@ package struct ImmichHost: Sendable {
     /// Finds everything that a capture of this kind needs and checks that the folders are there; stops at the first
     /// thing that is not as it must be. For the database alone no folder is looked at: a disk that hangs must not keep
     /// the dump away.
-    package static func find(_ settings: Settings, _ kind: CaptureKind) throws(CaptureFailure) -> ImmichHost {
+    package static func find(_ settings: Settings, _ kind: CaptureKind = .full) throws(CaptureFailure)
+        -> ImmichHost
+    {
         let docker = Docker(settings.docker)
         let needsDocker = kind == .full ? settings.needsDocker : settings.connection == nil
         var containers: [Container] = []

@@ -61,7 +61,8 @@ final class Captures {
             try writer.flush()
             try publish(tree, kind)
             newest[kind] = tree
-            outcome = "accepted" + (kind == .database ? ", the database alone" : "")
+            outcome =
+                "accepted" + (kind == .database ? ", the database alone" : "")
                 + (report.problemCount > 0 ? ", incomplete" : "")
         } catch {
             outcome = classOf(error)
@@ -102,7 +103,9 @@ final class Captures {
         if let first = report.findings.first {
             throw Damaged(description: "the repository is damaged: \(first)")
         }
-        if let obstacle = report.obstacle, !newest.isEmpty { throw Damaged(description: "check: \(obstacle)") }
+        if let obstacle = report.obstacle, !newest.isEmpty {
+            throw Damaged(description: "check: \(obstacle)")
+        }
         for folder in ["snapshots", "index", "data", "holdfast"] {
             let path = "\(repository.path)/\(folder)"
             try Files.removeTree(path)

@@ -138,14 +138,14 @@ struct CaptureKindTests {
     @Test func `an interrupted full capture goes on after one of the database alone`() throws {
         let place = try Place()
         let agent = place.agent
-        let file = ScriptedAgent.file("film.mov", 20 << 20)
-        let bytes = randomBytes(20 << 20)
+        let file = ScriptedAgent.file("film.mov", 48 << 20)
+        let bytes = randomBytes(48 << 20)
         try agent.begin()
         #expect(try agent.listWithMarker([file]).map(\.offset) == [0])
-        try agent.data(Array(bytes.prefix(14 << 20)))
+        try agent.data(Array(bytes.prefix(40 << 20)))
         try agent.stream.flush()
         _ = try eventually("it has come") {
-            try place.installation.run(of: "lisbon")?["bytes_sent"]?.int.flatMap { $0 > 14 << 20 ? $0 : nil }
+            try place.installation.run(of: "lisbon")?["bytes_sent"]?.int.flatMap { $0 > 40 << 20 ? $0 : nil }
         }
         agent.channel.breaker.breakOff()
         _ = try place.untilRun(is: "interrupted")
@@ -164,7 +164,7 @@ struct CaptureKindTests {
         try agent.begin()
         let wanted = try agent.listWithMarker([file])
         let offset = try #require(wanted.first?.offset)
-        #expect(offset > 8 << 20, "\(offset)")
+        #expect(offset > 16 << 20, "\(offset)")
         try agent.data(Array(bytes.dropFirst(Int(offset))))
         var end = FileEnd(status: .stable)
         (end.size, end.inode) = (file.size, file.inode)
@@ -219,11 +219,11 @@ struct CaptureKindTests {
     {
         let place = try Place()
         let agent = place.agent
-        let file = ScriptedAgent.file("film.mov", 20 << 20)
-        let bytes = randomBytes(20 << 20)
+        let file = ScriptedAgent.file("film.mov", 48 << 20)
+        let bytes = randomBytes(48 << 20)
         try agent.begin()
         _ = try agent.listWithMarker([file])
-        try agent.data(Array(bytes.prefix(14 << 20)))
+        try agent.data(Array(bytes.prefix(40 << 20)))
         try agent.stream.flush()
         _ = try place.untilRun(is: "running")
         try place.installation.sql("UPDATE holdfast.runs SET cancel_requested = 1 WHERE state = 'running'")
@@ -240,7 +240,7 @@ struct CaptureKindTests {
         try agent.dump()
         try agent.listUpToUpload()
         let offset = try #require(try agent.listWithMarker([file]).first?.offset)
-        #expect(offset > 8 << 20, "\(offset)")
+        #expect(offset > 16 << 20, "\(offset)")
         agent.channel.close(seconds: 1)
     }
 

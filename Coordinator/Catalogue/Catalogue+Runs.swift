@@ -138,7 +138,7 @@ extension Catalogue {
     }
 
     /// Ends the running runs whose lease no longer lives. One that had published its snapshot is done, though its
-    /// process ended before it could say so; the others were interrupted.
+    /// process ended before it could say so; the others were interrupted, or cancelled where somebody had asked for that.
     ///
     /// - Returns: The runs that were ended here.
     @discardableResult
@@ -146,7 +146,8 @@ extension Catalogue {
         let rows = try connection.query(
             """
             UPDATE runs r SET ended = $1,
-                state = CASE s.incomplete WHEN false THEN 'done' WHEN true THEN 'incomplete' ELSE 'interrupted' END,
+                state = CASE s.incomplete WHEN false THEN 'done' WHEN true THEN 'incomplete'
+                    ELSE CASE WHEN r.cancel_requested IS NULL THEN 'interrupted' ELSE 'cancelled' END END,
                 error = CASE WHEN s.id IS NULL
                     THEN coalesce(r.error, 'the process that worked on it ended or lost the catalogue; '
                         'the next backup goes on from here') ELSE r.error END

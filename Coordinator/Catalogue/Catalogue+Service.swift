@@ -20,12 +20,20 @@ extension Catalogue {
         ).single().bool("served")
     }
 
-    /// Writes down that the agents of these hosts are here now.
-    package func noteContact(hosts: Set<Int32>) throws {
-        guard !hosts.isEmpty else { return }
-        // Numbers only, so that they may stand in the statement.
-        let list = hosts.sorted().map(String.init).joined(separator: ", ")
-        try connection.execute("UPDATE hosts SET last_contact = $1 WHERE id IN (\(list))", [Time.now()])
+    /// Writes down that the agents with these keys are here now. One whose key was revoked while it was connected, as
+    /// when its machine was replaced, stands for its host no more.
+    ///
+    /// - Parameter keys: Fingerprints.
+    package func noteContact(keys: Set<String>) throws {
+        guard !keys.isEmpty else { return }
+        try connection.execute(
+            """
+            UPDATE hosts SET last_contact = $1 WHERE id IN (
+                SELECT host_id FROM agent_keys
+                WHERE revoked IS NULL AND fingerprint = ANY (string_to_array($2, ' ')))
+            """,
+            [Time.now(), keys.joined(separator: " ")]
+        )
     }
 
     /// Writes down that the host's agent is here now, and how its machine's clock stands.

@@ -80,7 +80,7 @@ package final class AgentSession {
         guard let host = known else { return try join(message, stream, key, peer) }
         Self.liftMemory()
         fingerprint = key.fingerprint.text
-        tell("host \(host.id)")
+        tell("host \(host.id) \(fingerprint)")
         let skew = try greet(message, stream, host)
         greeted.set()
         let coordinators = try server.use { catalogue in

@@ -89,7 +89,7 @@ struct Service {
         if lastContact == 0 || now - lastContact >= Self.contactEvery {
             lastContact = now
             withCatalogue { [hostKey, addresses] catalogue, table in
-                try catalogue.noteContact(hosts: table.hostsInContact)
+                try catalogue.noteContact(keys: table.agentKeys)
                 try catalogue.noteCoordinator(hostKey: hostKey, machine: Host.name, addresses: addresses)
             }
         }

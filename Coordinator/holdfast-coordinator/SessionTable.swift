@@ -3,7 +3,7 @@ import Glibc
 import Posix
 
 /// The session processes of a running `serve`: one per connection, each with a control socket. On it a session
-/// says, a line each, `host ID` once its key is known as that host's agent, or `guest ID` when it was granted a restore
+/// says, a line each, `host ID KEY` once its key is known as that of the host's agent, or `guest ID` when it was granted a restore
 /// of that host, `idle` and `working`; `serve` says `work` to wake it.
 struct SessionTable {
     /// Connections whose key is not known yet, in all and from one address: each lives at most 40 s.
@@ -20,8 +20,8 @@ struct SessionTable {
         /// Its place was given to another stranger.
         var isDismissed = false
         var host: Int32?
-        /// It is the host's agent.
-        var isAgent = false
+        /// The fingerprint that the host's agent is known by; nil for others.
+        var agentKey: String?
         var idle = false
         var partial: [UInt8] = []
 
@@ -98,7 +98,7 @@ struct SessionTable {
             switch words.first {
             case "host", "guest":
                 session.host = words.dropFirst().first.flatMap { Int32($0) }
-                session.isAgent = words.first == "host"
+                session.agentKey = words.first == "host" ? words.dropFirst(2).first.map(String.init) : nil
             case "idle": session.idle = true
             case "working": session.idle = false
             default: break
@@ -116,8 +116,8 @@ struct SessionTable {
         }
     }
 
-    /// The hosts whose agents are connected: a connection whose other end is gone does not last a minute.
-    var hostsInContact: Set<Int32> { Set(sessions.filter(\.isAgent).compactMap(\.host)) }
+    /// Of the agents that are connected: a connection whose other end is gone does not last a minute.
+    var agentKeys: Set<String> { Set(sessions.compactMap(\.agentKey)) }
 
     func signalAll(_ signal: Int32) { for session in sessions { kill(session.pid, signal) } }
 }

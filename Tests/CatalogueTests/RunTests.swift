@@ -209,6 +209,12 @@ func snapshot(_ id: String, run: String? = nil, time: Int64 = 1, incomplete: Boo
         )
         #expect(try !catalogue.requestCancel(run: run.id))
         #expect(try catalogue.run(run.id)?.failure == .cancelled)
+        // One whose holder died of it is cancelled too, and not tried again as an interrupted one would be.
+        let second = try lease.catalogue.startRun(for: lease)
+        #expect(try catalogue.requestCancel(run: second.id))
+        lease.release()
+        waitUntil { (try? catalogue.liveLeases()) == [] }
+        #expect(try catalogue.endAbandonedRuns().map(\.state) == [.cancelled])
     }
 
     @Test func `a run's log keeps its order and its limits, and goes with the run`() throws {
@@ -243,9 +249,13 @@ func snapshot(_ id: String, run: String? = nil, time: Int64 = 1, incomplete: Boo
         let (catalogue, _) = try newCatalogue()
         let porto = try catalogue.addHost("porto")
         let lisbon = try catalogue.addHost("lisbon")
-        try catalogue.noteContact(hosts: [])
+        for (host, key) in [(porto, "SHA256:p"), (lisbon, "SHA256:old"), (lisbon, "SHA256:l")] {
+            _ = try catalogue.join(token: catalogue.makeToken(for: host), publicKey: [1], fingerprint: key)
+        }
+        try catalogue.noteContact(keys: [])
         #expect(try catalogue.host(named: "porto").lastContact == nil)
-        try catalogue.noteContact(hosts: [porto.id])
+        // The machine that was replaced is still connected.
+        try catalogue.noteContact(keys: ["SHA256:p", "SHA256:old", "SHA256:unknown"])
         #expect(try catalogue.host(named: "porto").lastContact != nil)
         #expect(try catalogue.host(named: "lisbon").lastContact == nil)
         try catalogue.noteContact(host: lisbon.id, clockSkew: .min)

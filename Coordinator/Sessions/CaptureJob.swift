@@ -37,8 +37,6 @@ final class CaptureJob {
     private let scope: Scope
 
     private static let unheard = CaptureError.refused("the agent did not stop after its capture was ended")
-    /// Entries that the agent left out which the run's log names.
-    private static let loggedSkips = 20
 
     /// Takes the locks of the host and its run: one that waits, a full one first, or with `uninvited` the one of that
     /// kind that waits, or a new one. Nil when there is no run to do.
@@ -337,7 +335,7 @@ final class CaptureJob {
     private func record(_ state: RunRow.State, _ end: CaptureEnd? = nil) throws {
         // Nothing more is written to the repository: whoever hears of the end finds it free for a stock client.
         lock?.release()
-        if report.filesSeen > 0 { noteFindings() }
+        report.noteFiles()
         report.note("\(state.rawValue)\(end.map { ": \($0.reason)" } ?? "")")
         try recording { try writeNotes($0) }
         let problems = report.problems.map { RunProblem(path: $0.path, message: $0.message) }
@@ -354,22 +352,6 @@ final class CaptureJob {
                 error: end?.reason,
                 failure: end?.failure
             )
-        }
-    }
-
-    /// What came of the files, for the log.
-    private func noteFindings() {
-        report.note(
-            "\(Human.count(report.filesSeen)) files with \(Human.bytes(report.bytesSeen)): "
-                + "\(Human.count(report.filesUnchanged)) known, \(Human.count(report.filesSent)) sent "
-                + "(\(Human.bytes(report.bytesSent))), \(Human.count(report.filesVanished)) vanished, "
-                + "\(Human.count(report.problemCount)) could not be taken as they are"
-        )
-        for (path, reason) in report.skipped.prefix(Self.loggedSkips) {
-            report.note("left out: \(escaped(path)): \(reason)")
-        }
-        if report.skippedCount > Self.loggedSkips {
-            report.note("left out: \(Human.count(report.skippedCount - Self.loggedSkips)) more")
         }
     }
 

@@ -1,3 +1,4 @@
+import Arguments
 import Catalogue
 import Posix
 import Wire
@@ -39,6 +40,8 @@ package final class CaptureReport {
     /// What happened and when, nanoseconds since 1970-01-01T00:00:00Z, until it is written into the run's log.
     private(set) var notes: [(time: Int64, text: String)] = []
 
+    /// Entries that were left out which the notes name.
+    private static let notedSkips = 20
     /// Bytes that are kept of a path; a hostile agent could make thousands of very long ones.
     private static let shownPath = 4096
 
@@ -50,6 +53,22 @@ package final class CaptureReport {
 
     /// The first of the notes is written.
     func dropNote() { notes.removeFirst() }
+
+    /// Notes what came of the files so far.
+    func noteFiles() {
+        guard filesSeen > 0 else { return }
+        note(
+            "\(Human.count(filesSeen)) files with \(Human.bytes(bytesSeen)): \(Human.count(filesUnchanged)) known, "
+                + "\(Human.count(filesSent)) sent (\(Human.bytes(bytesSent))), \(Human.count(filesVanished)) vanished, "
+                + "\(Human.count(problemCount)) could not be taken as they are"
+        )
+        for (path, reason) in skipped.prefix(Self.notedSkips) {
+            note("left out: \(escaped(path)): \(reason)")
+        }
+        if skippedCount > Self.notedSkips {
+            note("left out: \(Human.count(skippedCount - Self.notedSkips)) more")
+        }
+    }
 
     func skip(_ path: [UInt8], _ reason: String) {
         skippedCount += 1

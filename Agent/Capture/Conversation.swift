@@ -23,21 +23,25 @@ package final class Conversation {
     private let settings: Settings
     private let stop: StopFlag
     private let show: (Progress) -> Void
+    private let learn: ([CoordinatorPlace]) -> Void
 
     /// - Parameters:
     ///   - settings: Read afresh for each connection.
     ///   - stop: Once set, a capture ends at the next frame.
     ///   - show: Called a few times a second during a capture.
+    ///   - learn: Told of the fleet's coordinators whenever this one tells.
     package init(
         _ stream: FrameStream,
         settings: Settings,
         stop: StopFlag,
-        show: @escaping (Progress) -> Void = { _ in }
+        show: @escaping (Progress) -> Void = { _ in },
+        learn: @escaping ([CoordinatorPlace]) -> Void = { _ in }
     ) {
         self.stream = stream
         self.settings = settings
         self.stop = stop
         self.show = show
+        self.learn = learn
     }
 
     /// The coordinator refused this agent: why, and what to do.
@@ -65,23 +69,34 @@ package final class Conversation {
             guard version == protocolVersion else {
                 throw WireError.version(theirs: version, ours: protocolVersion)
             }
+            try tellTime()
             return host
         case .refused(let message): throw Refused(description: message)
         case let other: throw WireError.unexpected(type: other.type, state: "greeting")
         }
     }
 
+    /// At once: the coordinator takes the time until it comes.
+    private func tellTime() throws {
+        try stream.send(AgentMessage.clock(Time.now()))
+        try stream.flush()
+    }
+
     /// Waits for a capture, or asks for one, and does it.
     ///
-    /// - Parameter begin: Called when a capture starts; before that nothing but waiting happens.
-    package func next(request: Bool, begin: () -> Void = {}) throws -> Outcome {
-        try stream.send(request ? AgentMessage.request : .wait)
+    /// - Parameters:
+    ///   - request: What to ask for; nil waits.
+    ///   - begin: Called when a capture starts; before that nothing but waiting happens.
+    package func next(request: CaptureKind?, begin: (CaptureKind) -> Void = { _ in }) throws -> Outcome {
+        try stream.send(request.map { AgentMessage.request($0) } ?? .wait)
         while true {
             switch try stream.receiveFromCoordinator() {
-            case .capture(let run, let scope, let count):
-                begin()
-                return try capture(run: run, scope: scope, count: count)
-            case .busy(let message) where request: return .busy(message)
+            case .capture(let run, let kind, let scope, let count):
+                try tellTime()
+                begin(kind)
+                return try capture(run: run, kind, scope: scope, count: count)
+            case .coordinators(let places): learn(places)
+            case .busy(let message) where request != nil: return .busy(message)
             case .refused(let message): throw Refused(description: message)
             // What the coordinator had under way when a capture failed on this side.
             case .want, .abort: continue
@@ -94,7 +109,7 @@ package final class Conversation {
     /// that is over sooner shows how far it is, and not how far it has to go.
     private static let countAfter: Int64 = 5_000_000_000
 
-    private func capture(run: String, scope: Scope, count: Bool) throws -> Outcome {
+    private func capture(run: String, _ kind: CaptureKind, scope: Scope, count: Bool) throws -> Outcome {
         var counting: Counting?
         defer { counting?.cancel() }
         // Known once Immich was found; a capture that is over soon needs no count.
@@ -112,7 +127,7 @@ package final class Conversation {
         }
         do {
             progress.begin(.finding)
-            let host = try ImmichHost.find(settings)
+            let host = try ImmichHost.find(settings, kind)
             try dump(host, run: run, progress)
             progress.begin(.files)
             if count {
@@ -120,10 +135,10 @@ package final class Conversation {
                 countFrom = Time.monotonic() + Self.countAfter
             }
             // A disk may have gone while the dump ran.
-            try host.places.check()
+            try host.places?.check()
             let root = Deployment.root(of: host, everything: scope == .everything)
             try FilePhase(stream, root: root, progress: progress) { try Self.refuse($0) }.run()
-            try host.places.check()
+            try host.places?.check()
             progress.begin(.committing)
             try stream.send(AgentMessage.commit)
             while true {

@@ -4,7 +4,8 @@ import JSON
 import Posix
 import Wire
 
-/// The snapshot's root: `deployment/`, with what it takes to set this Immich up again, and `immich/`, its six folders.
+/// The snapshot's root: `deployment/`, with what it takes to set this Immich up again, and `immich/`, its six folders,
+/// or where only the database is wanted `backups/` alone, in which the coordinator puts the dump.
 enum Deployment {
     private static let limit = 512 << 10
 
@@ -17,14 +18,18 @@ enum Deployment {
         deployment.ctime = newest
         var immich = Entry(kind: .directory, name: Array("immich".utf8))
         immich.permissions = 0o755
-        if let base = host.places.base, let status = try? FileStatus(path: base) {
+        immich.mtime = newest
+        immich.ctime = newest
+        if let base = host.places?.base, let status = try? FileStatus(path: base) {
             immich = Entry(name: immich.name, status) ?? immich
         }
         // A folder knows the one above it, for messages, and what is put together knows what is in it: so these two
         // stand in for the finished ones.
         let above = FolderNode(parent: nil, name: [], content: .made([]))
         let aboveTops = FolderNode(parent: above, name: immich.name, content: .made([]))
-        let tops = host.places.places.map { topFolder($0, below: aboveTops, everything: everything) }
+        let tops =
+            host.places?.places.map { topFolder($0, below: aboveTops, everything: everything) }
+            ?? [emptyFolder(.backups, below: aboveTops, time: newest)]
         return FolderNode(
             parent: nil,
             name: [],
@@ -33,6 +38,15 @@ enum Deployment {
                 .folder(immich, FolderNode(parent: above, name: immich.name, content: .made(tops))),
             ])
         )
+    }
+
+    private static func emptyFolder(_ folder: ImmichFolder, below above: FolderNode, time: Int64) -> MadeEntry
+    {
+        var entry = Entry(kind: .directory, name: Array(folder.rawValue.utf8))
+        entry.permissions = 0o755
+        entry.mtime = time
+        entry.ctime = time
+        return .folder(entry, FolderNode(parent: above, name: entry.name, content: .made([])))
     }
 
     private static func topFolder(
@@ -160,7 +174,8 @@ enum Deployment {
             "host": .string(Host.name),
             "immich": [
                 "version": (host.facts.immich ?? host.version.map { "\($0)" }).map { .string($0) } ?? .null,
-                "mediaLocation": .string(host.places.location),
+                "mediaLocation": (host.places?.location ?? host.facts.mediaLocation).map { .string($0) }
+                    ?? .null,
                 "container": container(host.server),
             ],
             "postgres": [
@@ -168,7 +183,7 @@ enum Deployment {
                 "user": .string(host.database.user), "extensions": JSON(extensions),
                 "container": container(host.databaseContainer),
             ],
-            "folders": JSON(host.places.places.map { ($0.folder.rawValue, .string($0.path)) }),
+            "folders": JSON((host.places?.places ?? []).map { ($0.folder.rawValue, .string($0.path)) }),
             "compose": [
                 "project": (host.server?.project ?? host.databaseContainer?.project).map { .string($0) }
                     ?? .null,

@@ -1,5 +1,6 @@
 package import Immich
 import Posix
+package import Wire
 
 /// Immich on this machine, found: its database, its folders, its versions.
 package struct ImmichHost: Sendable {
@@ -7,25 +8,36 @@ package struct ImmichHost: Sendable {
     package let facts: Database.Facts
     package let server: Container?
     package let databaseContainer: Container?
-    package let places: MediaPlaces
+    /// Nil where the database alone is wanted.
+    package let places: MediaPlaces?
     /// From the database, else from the server's image; nil when neither names a release.
     package let version: ImmichVersion?
 
-    /// Finds everything and checks that the folders are there; stops at the first thing that is not as it must be.
-    package static func find(_ settings: Settings) throws(CaptureFailure) -> ImmichHost {
+    /// Finds everything that a capture of this kind needs and checks that the folders are there; stops at the first
+    /// thing that is not as it must be. For the database alone no folder is looked at: a disk that hangs must not keep
+    /// the dump away.
+    package static func find(_ settings: Settings, _ kind: CaptureKind = .full) throws(CaptureFailure)
+        -> ImmichHost
+    {
         let docker = Docker(settings.docker)
-        let containers = settings.needsDocker ? try docker.containers() : []
-        // With its folders named, the server's container is welcome but not needed.
+        let needsDocker = kind == .full ? settings.needsDocker : settings.connection == nil
+        var containers: [Container] = []
+        if needsDocker {
+            containers = try docker.containers()
+        } else if settings.needsDocker {
+            containers = (try? docker.containers()) ?? []
+        }
+        // With its folders named or not needed, the server's container is welcome but not needed.
         let server: Container?
-        if settings.uploadLocation == nil {
+        if kind == .full && settings.uploadLocation == nil {
             server = try Containers.server(containers, settings: settings)
         } else {
             server = try? Containers.server(containers, settings: settings)
         }
         let (database, container) = try database(settings, docker, containers, server)
         let facts = try database.facts()
-        let places = try places(settings, server, facts)
-        try places.check()
+        let places = kind == .full ? try places(settings, server, facts) : nil
+        try places?.check()
         return ImmichHost(
             database: database,
             facts: facts,

@@ -8,7 +8,7 @@ import Wire
 
 extension Program {
     /// Asks for a capture now and shows it.
-    static func backup(folder: String) throws -> ExitCode {
+    static func backup(_ kind: CaptureKind, folder: String) throws -> ExitCode {
         let stop = StopFlag()
         try Signals.watch([SIGTERM, SIGINT]) { _ in
             // The second time at once.
@@ -18,10 +18,10 @@ extension Program {
         Host.setIdlePriority()
         Host.raiseDescriptorLimit()
         let display = Display()
-        let link = try Link(AgentFile.load(folder), folder: folder, stop: stop, show: { display.show($0) })
+        let link = try Link.open(folder, stop: stop, show: { display.show($0) })
         defer { link.channel.close() }
         let start = Time.monotonic()
-        let outcome = try link.conversation.next(request: true)
+        let outcome = try link.conversation.next(request: kind)
         display.clear()
         switch outcome {
         case .committed(let snapshot, let progress):

@@ -26,12 +26,17 @@ final class Daemon: Sendable {
         // What is wrong with the files shows at once, not as one failed attempt of many.
         let first = try AgentFile.load(folder)
         _ = try KeyPair.load(AgentFile.keyPath(folder))
-        Log.write(.notice, "holdfast-agent \(version) started for the coordinator at \(first.coordinator)")
+        let addresses = first.coordinators.map { "\($0.address)" }.joined(separator: ", ")
+        Log.write(.notice, "holdfast-agent \(version) started for the coordinator at \(addresses)")
+        var last: AgentFile.Coordinator?
         var pause = 1.0
         while true {
             var wasGreeted = false
             do {
-                try serve { wasGreeted = true }
+                try serve(after: last) {
+                    wasGreeted = true
+                    last = $0
+                }
             } catch {
                 if stop.isSet { return .done }
                 if wasGreeted { pause = 1 }
@@ -45,19 +50,27 @@ final class Daemon: Sendable {
     }
 
     /// One connection, to its end.
-    private func serve(greeted: () -> Void) throws {
-        let link = try Link(AgentFile.load(folder), folder: folder, stop: stop) { breaker in
+    ///
+    /// - Parameter last: The coordinator that greeted last.
+    private func serve(after last: AgentFile.Coordinator?, greeted: (AgentFile.Coordinator) -> Void) throws {
+        let link = try Link.open(folder, after: last, stop: stop) { breaker in
             state.withLock { $0.breaker = breaker }
         }
         defer { state.withLock { $0 = State() } }
-        greeted()
-        Log.write(.notice, "connected to the coordinator as host '\(link.host)', waiting for work")
+        greeted(link.coordinator)
+        Log.write(
+            .notice,
+            "connected to the coordinator at \(link.coordinator.address) as host '\(link.host)', waiting for work"
+        )
         while true {
             var start: Int64 = 0
-            let outcome = try link.conversation.next(request: false) {
+            let outcome = try link.conversation.next(request: nil) { kind in
                 start = Time.monotonic()
                 state.withLock { $0.isCapturing = true }
-                Log.write(.notice, "a capture starts")
+                Log.write(
+                    .notice,
+                    kind == .full ? "a capture starts" : "a capture of the database alone starts"
+                )
             }
             state.withLock { $0.isCapturing = false }
             report(outcome, after: Time.monotonic() - start)

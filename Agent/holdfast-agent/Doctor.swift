@@ -194,21 +194,37 @@ struct Doctor {
 
     // MARK: The coordinator
 
+    /// Each is tried; one that answers is enough.
     private func coordinator(_ findings: inout [Finding]) {
-        do {
-            let file = try AgentFile.load(folder)
-            let link = try Link(file, folder: folder, stop: StopFlag())
-            link.channel.close()
+        let file: AgentFile
+        do { file = try AgentFile.load(folder) } catch {
+            findings.append(Finding(what: "coordinator", verdict: .missing, text: "\(error)"))
+            return
+        }
+        var tried: [(address: JSON, answer: Result<String, any Error>)] = []
+        for coordinator in file.coordinators {
+            let answer = Result {
+                let link = try Link(coordinator, file, folder: folder, stop: StopFlag())
+                link.channel.close()
+                return "\(coordinator.address) accepts this machine as host '\(link.host)'"
+            }
+            tried.append((.string("\(coordinator.address)"), answer))
+        }
+        let isReached = tried.contains { if case .success = $0.answer { true } else { false } }
+        for (address, answer) in tried {
+            let (verdict, text): (Verdict, String) =
+                switch answer {
+                case .success(let text): (.ok, text)
+                case .failure(let error): (isReached ? .note : .missing, "\(error)")
+                }
             findings.append(
                 Finding(
                     what: "coordinator",
-                    verdict: .ok,
-                    text: "\(file.coordinator) accepts this machine as host '\(link.host)'",
-                    details: [("address", .string("\(file.coordinator)")), ("host", .string(link.host))]
+                    verdict: verdict,
+                    text: text,
+                    details: [("address", address), ("host", .string(file.host))]
                 )
             )
-        } catch {
-            findings.append(Finding(what: "coordinator", verdict: .missing, text: "\(error)"))
         }
     }
 }

@@ -32,7 +32,11 @@ extension Program {
                 throw error
             }
             try Files.rename(fresh, to: AgentFile.keyPath(folder))
-            try AgentFile.save(address, hostKey, host: host, folder: folder)
+            try AgentFile.save(
+                [AgentFile.Coordinator(address: address, hostKey: hostKey)],
+                host: host,
+                folder: folder
+            )
             try Files.syncDirectory(folder)
             put(
                 "This machine is now host '\(host)' of the coordinator at \(address).\n"

@@ -4,6 +4,7 @@ import Glibc
 import Posix
 import Restore
 import SSH
+import Wire
 
 /// The program's release, told to the coordinator.
 let version = "0.1.0"
@@ -14,7 +15,8 @@ private let usage = """
       holdfast-agent join ADDRESS TOKEN   makes this machine a host of the coordinator; `holdfast-coordinator host add`
                                           prints the whole line
       holdfast-agent run                  waits for the coordinator's word and captures (what systemd starts)
-      holdfast-agent backup               asks for a capture now and shows it
+      holdfast-agent backup [--database-only]
+                                          asks for a capture now, of everything or of the database alone, and shows it
       holdfast-agent restore ADDRESS TOKEN --to DIR [--json]
                                           fetches a backup into a new or empty folder; `holdfast-coordinator restore HOST
                                           --remote` prints the whole line, which also goes on with one that was cut
@@ -86,8 +88,9 @@ enum Program {
             try reader.finish()
             return try Daemon(folder: folder).run()
         case "backup":
+            let kind: CaptureKind = reader.flag("--database-only") ? .database : .full
             try reader.finish()
-            return try backup(folder: folder)
+            return try backup(kind, folder: folder)
         case "restore":
             let target = try reader.option("--to")
             let asJSON = reader.flag("--json")

@@ -13,6 +13,11 @@ package struct HostRow: Sendable, Equatable {
     package let lastContact: Int64?
     /// The highest epoch that was given out for it.
     package let epoch: Int64
+    /// By how much at least its agent's clock was ahead of the coordinator's, nanoseconds; negative when it was
+    /// behind; nil before it was looked at.
+    package let clockSkew: Int64?
+    /// When that was.
+    package let clockSeen: Int64?
 
     fileprivate init(_ row: PostgresResult.Row) throws(PostgresError) {
         id = try row.int32("id")
@@ -21,11 +26,14 @@ package struct HostRow: Sendable, Equatable {
         removed = try row.optionalInt64("removed")
         lastContact = try row.optionalInt64("last_contact")
         epoch = try row.int64("epoch")
+        clockSkew = try row.optionalInt64("clock_skew")
+        clockSeen = try row.optionalInt64("clock_seen")
     }
 }
 
 extension Catalogue {
-    private static let hostColumns = "h.id, h.name, h.added, h.removed, h.last_contact, h.epoch"
+    private static let hostColumns =
+        "h.id, h.name, h.added, h.removed, h.last_contact, h.epoch, h.clock_skew, h.clock_seen"
 
     /// Adds a host. One that was removed comes back with its id and epoch, which never start again.
     ///

@@ -21,12 +21,14 @@ extension Catalogue {
         }
     }
 
-    /// Hosts that have a run waiting, for one who starts to listen.
+    /// Hosts that have a run waiting for their agent, for one who starts to listen.
     package func hostsWithQueuedRuns() throws -> [Int32] {
-        try connection.query("SELECT DISTINCT host_id FROM runs WHERE state = 'queued' ORDER BY host_id").map
-        {
-            try $0.int32("host_id")
-        }
+        try connection.query(
+            """
+            SELECT DISTINCT host_id FROM runs WHERE state = 'queued' AND kind IN \(RunKind.capturesSQL)
+            ORDER BY host_id
+            """
+        ).map { try $0.int32("host_id") }
     }
 
     /// Makes the oldest waiting run of the leased host a running one of this lease; nil when none waits.
@@ -61,14 +63,19 @@ extension Catalogue {
 
     /// Writes down how far a run is.
     ///
+    /// - Returns: Whether somebody has asked for its end.
     /// - Throws: `CatalogueError.runNotOurs` when it is no longer running for this lease.
-    package func progress(_ run: String, lease: HostLease, phase: String, figures: RunFigures) throws {
-        let touched = try connection.execute(
+    @discardableResult
+    package func progress(_ run: String, lease: HostLease, phase: String, figures: RunFigures) throws -> Bool
+    {
+        let rows = try connection.query(
             "UPDATE runs SET phase = $12, \(RunFigures.assignments) "
-                + "WHERE id = $1 AND holder = $2 AND state = 'running'",
+                + "WHERE id = $1 AND holder = $2 AND state = 'running' "
+                + "RETURNING cancel_requested IS NOT NULL AS cancelled",
             [run, lease.id] + figures.parameters + [phase]
         )
-        if touched == 0 { throw CatalogueError.runNotOurs(run) }
+        guard let row = rows.first else { throw CatalogueError.runNotOurs(run) }
+        return try row.bool("cancelled")
     }
 
     /// Ends a run of this lease.
@@ -108,6 +115,21 @@ extension Catalogue {
         return touched == 1
     }
 
+    /// Asks whoever works on a run to end it; what looks at its run once a second ends within two.
+    ///
+    /// - Returns: False when it was not running.
+    @discardableResult
+    package func requestCancel(run: String) throws -> Bool {
+        let touched = try connection.execute(
+            """
+            UPDATE runs SET cancel_requested = coalesce(cancel_requested, $2) WHERE id = $1 AND state = 'running'
+            """,
+            [run, Time.now()]
+        )
+        if touched == 1 { try notify(Channel.cancel, run) }
+        return touched == 1
+    }
+
     func cancelQueuedRuns(host: Int32) throws {
         for row in try connection.query("SELECT id FROM runs WHERE host_id = $1 AND state = 'queued'", [host])
         {
@@ -116,7 +138,7 @@ extension Catalogue {
     }
 
     /// Ends the running runs whose lease no longer lives. One that had published its snapshot is done, though its
-    /// process ended before it could say so; the others were interrupted.
+    /// process ended before it could say so; the others were interrupted, or cancelled where somebody had asked for that.
     ///
     /// - Returns: The runs that were ended here.
     @discardableResult
@@ -124,7 +146,8 @@ extension Catalogue {
         let rows = try connection.query(
             """
             UPDATE runs r SET ended = $1,
-                state = CASE s.incomplete WHEN false THEN 'done' WHEN true THEN 'incomplete' ELSE 'interrupted' END,
+                state = CASE s.incomplete WHEN false THEN 'done' WHEN true THEN 'incomplete'
+                    ELSE CASE WHEN r.cancel_requested IS NULL THEN 'interrupted' ELSE 'cancelled' END END,
                 error = CASE WHEN s.id IS NULL
                     THEN coalesce(r.error, 'the process that worked on it ended or lost the catalogue; '
                         'the next backup goes on from here') ELSE r.error END

@@ -20,31 +20,53 @@ extension Catalogue {
         ).single().bool("served")
     }
 
-    /// Writes down that the host's agent was here just now.
-    package func noteContact(host: Int32) throws {
-        try connection.execute("UPDATE hosts SET last_contact = $2 WHERE id = $1", [host, Time.now()])
+    /// Writes down that the agents with these keys are here now. One whose key was revoked while it was connected, as
+    /// when its machine was replaced, stands for its host no more.
+    ///
+    /// - Parameter keys: Fingerprints.
+    package func noteContact(keys: Set<String>) throws {
+        guard !keys.isEmpty else { return }
+        try connection.execute(
+            """
+            UPDATE hosts SET last_contact = $1 WHERE id IN (
+                SELECT host_id FROM agent_keys
+                WHERE revoked IS NULL AND fingerprint = ANY (string_to_array($2, ' ')))
+            """,
+            [Time.now(), keys.joined(separator: " ")]
+        )
     }
 
-    /// Ends what waits for a host on which another run is under way; whoever asked is told the reason. Without such a
+    /// Writes down that the host's agent is here now, and how its machine's clock stands.
+    ///
+    /// - Parameter skew: By how much at least it is ahead, nanoseconds; negative when it is behind.
+    package func noteContact(host: Int32, clockSkew skew: Int64) throws {
+        try connection.execute(
+            "UPDATE hosts SET last_contact = $2, clock_seen = $2, clock_skew = $3 WHERE id = $1",
+            [host, Time.now(), skew]
+        )
+    }
+
+    /// Ends what waits for the agent of a host on which another run is under way; whoever asked is told the reason. Without such a
     /// run the holder of the lock is just about to take what waits.
     package func refuseQueuedRuns(host: Int32, reason: String) throws {
         let rows = try connection.query(
             """
-            UPDATE runs SET state = 'cancelled', ended = $2, error = $3 WHERE host_id = $1 AND state = 'queued'
+            UPDATE runs SET state = 'cancelled', ended = $2, error = $3, failure = $4
+            WHERE host_id = $1 AND state = 'queued' AND kind IN \(RunKind.capturesSQL)
                 AND EXISTS (SELECT FROM runs WHERE host_id = $1 AND state = 'running')
             RETURNING id
             """,
-            [host, Time.now(), reason]
+            [host, Time.now(), reason, RunRow.Failure.locked.rawValue]
         )
         for row in rows { try notify(Channel.runs, row.string("id")) }
     }
 
-    /// Ends the waiting runs of a host that could not even be begun: whoever asked is told why.
+    /// Ends what waits for the agent of a host and could not even be begun: whoever asked is told why.
     package func failQueuedRuns(host: Int32, reason: String, failure: RunRow.Failure) throws {
         let rows = try connection.query(
             """
             UPDATE runs SET state = 'failed', ended = $2, error = $3, failure = $4
-            WHERE host_id = $1 AND state = 'queued' RETURNING id
+            WHERE host_id = $1 AND state = 'queued' AND kind IN \(RunKind.capturesSQL) RETURNING id
             """,
             [host, Time.now(), reason, failure.rawValue]
         )

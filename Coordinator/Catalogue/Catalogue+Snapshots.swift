@@ -21,7 +21,7 @@ package struct SnapshotRow: Sendable, Equatable {
     /// Restic's id of the root tree.
     package var tree: String
     package var epoch: Int64
-    /// `originals` or `everything`.
+    /// `originals` or `everything`; empty for one of the database alone.
     package var scope: String
     package var dumpName: String?
     package var dumpBytes: Int64?
@@ -135,20 +135,25 @@ extension Catalogue {
         ).map { try SnapshotRow($0) }
     }
 
-    package func latestSnapshot(of host: HostRow) throws -> SnapshotRow? {
+    /// The newest of a host that is of this kind; never one of the database alone where a library is wanted.
+    package func latestSnapshot(of host: HostRow, kind: CaptureKind = .full) throws -> SnapshotRow? {
         try connection.query(
-            "SELECT * FROM snapshots WHERE host_id = $1 AND state = 'present' ORDER BY time DESC, id LIMIT 1",
-            [host.id]
+            """
+            SELECT * FROM snapshots WHERE host_id = $1 AND kind = $2 AND state = 'present'
+            ORDER BY time DESC, id LIMIT 1
+            """,
+            [host.id, kind.name]
         ).first.map { try SnapshotRow($0) }
     }
 
-    /// The newest snapshot of every host that has one, by the host's id.
-    package func latestSnapshots() throws -> [Int32: SnapshotRow] {
+    /// The newest snapshot of this kind of every host that has one, by the host's id.
+    package func latestSnapshots(kind: CaptureKind = .full) throws -> [Int32: SnapshotRow] {
         let rows = try connection.query(
             """
-            SELECT DISTINCT ON (host_id) * FROM snapshots WHERE state = 'present'
+            SELECT DISTINCT ON (host_id) * FROM snapshots WHERE state = 'present' AND kind = $1
             ORDER BY host_id, time DESC, id
-            """
+            """,
+            [kind.name]
         )
         return try Dictionary(
             rows.map { (try $0.int32("host_id"), try SnapshotRow($0)) },

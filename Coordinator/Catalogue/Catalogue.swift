@@ -8,10 +8,11 @@ package final class Catalogue {
     package let connection: PostgresConnection
 
     /// Channels of NOTIFY. `jobs` carries the host's id when a run was queued for it, `runs` the run's id when its
-    /// state changed.
+    /// state changed, `cancel` the run's id when somebody asked for its end.
     package enum Channel {
         package static let jobs = "holdfast_jobs"
         package static let runs = "holdfast_runs"
+        package static let cancel = "holdfast_cancel"
     }
 
     /// Connects, refuses what cannot serve, and brings the schema up to date.

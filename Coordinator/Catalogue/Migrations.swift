@@ -188,5 +188,6 @@ enum Migrations {
         CREATE UNIQUE INDEX findings_open ON findings (coalesce(host_id, 0), kind, subject) WHERE closed IS NULL;
         CREATE INDEX findings_by_host ON findings (host_id, opened DESC);
         """,
+        captures,
     ]
 }

@@ -62,6 +62,9 @@ package enum RunKind: String, Sendable, CaseIterable {
     }
 
     package init(_ kind: CaptureKind) { self = kind == .full ? .full : .database }
+
+    /// What an agent is needed for, as a list in SQL.
+    static let capturesSQL = "('full', 'database')"
 }
 
 /// One piece of work for one host. Times are nanoseconds since 1970-01-01T00:00:00Z.
@@ -101,6 +104,8 @@ package struct RunRow: Sendable, Equatable {
         case stopped
         /// Somebody else works on the host or its repository.
         case locked
+        /// Somebody asked for its end.
+        case cancelled
         case other
     }
 
@@ -122,6 +127,8 @@ package struct RunRow: Sendable, Equatable {
     package let failure: Failure?
     /// Restic's id of the snapshot it published.
     package let snapshot: String?
+    /// When somebody asked for its end while it was running.
+    package let cancelRequested: Int64?
 
     static let columns = "r.*, h.name AS host_name"
 
@@ -157,6 +164,7 @@ package struct RunRow: Sendable, Equatable {
         error = try row.text("error")
         failure = try row.text("failure").map { Failure(rawValue: $0) ?? .other }
         snapshot = try row.text("snapshot")
+        cancelRequested = try row.optionalInt64("cancel_requested")
     }
 }
 

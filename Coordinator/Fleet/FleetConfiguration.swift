@@ -8,7 +8,8 @@ package import Wire
 /// state: /var/lib/holdfast             # the coordinator's own files, its private catalogue among them
 /// repositories: /srv/holdfast          # one folder per host; STATE/repositories if left out
 /// listen: "[::]:2222"                  # or a list of address:port
-/// address: nas.example:2222            # what agents dial; goes into the line that `host add` prints
+/// address: nas.example:2222            # what agents dial, or a list of it, the best first; goes into the line that
+///                                      # `host add` prints
 /// catalogue: postgres://holdfast@db/holdfast    # only for a PostgreSQL of your own
 /// keep_free: 20 GiB                    # no backup goes on with less space there (1 GiB, on small disks 2 %)
 /// captures_at_once: 2                  # further ones that are due wait for their turn
@@ -51,8 +52,8 @@ package struct FleetConfiguration: Sendable, Equatable {
     package var state = "/var/lib/holdfast"
     package var repositories = "/var/lib/holdfast/repositories"
     package var listen = [Endpoint(host: "::", port: Endpoint.defaultPort)]
-    /// Nil when the file does not say it.
-    package var address: Endpoint?
+    /// What agents dial, the best first; empty when the file does not say it.
+    package var addresses: [Endpoint] = []
     /// libpq's connection URL; nil for the private cluster. It may hold a password: never print it.
     package var catalogue: String?
     /// Bytes that stay free where the repositories are; nil for the smaller of 1 GiB and 2 % of the disk.
@@ -94,8 +95,9 @@ package struct FleetConfiguration: Sendable, Equatable {
                     )
                 }
             }
-            result.address = try top.value("address", expected: "host:port like nas.example:2222") {
-                Endpoint($0)
+            result.addresses = try top.strings("address").map { (text) throws(ConfigurationError) in
+                if let endpoint = Endpoint(text) { return endpoint }
+                throw top.error("address", "must be host:port like nas.example:2222, not `\(text)`")
             }
             result.catalogue = try top.string("catalogue")
             if let url = result.catalogue, !url.hasPrefix("postgres://"), !url.hasPrefix("postgresql://") {

@@ -72,7 +72,7 @@ package final class AgentSession {
             // From the grant on it is no stranger any more, and may take its time.
             return try job.perform(version: theirs, token: token, key: key, peer: peer) { host in
                 Self.liftMemory()
-                tell("host \(host.id)")
+                tell("guest \(host.id)")
                 greeted.set()
             }
         }
@@ -80,10 +80,14 @@ package final class AgentSession {
         guard let host = known else { return try join(message, stream, key, peer) }
         Self.liftMemory()
         fingerprint = key.fingerprint.text
-        tell("host \(host.id)")
-        try greet(message, stream, host)
+        tell("host \(host.id) \(fingerprint)")
+        let skew = try greet(message, stream, host)
         greeted.set()
-        try server.use { try $0.noteContact(host: host.id) }
+        let coordinators = try server.use { catalogue in
+            try catalogue.noteContact(host: host.id, clockSkew: skew)
+            return try catalogue.coordinators()
+        }
+        try stream.send(.coordinators(coordinators))
         try serve(stream, channel, receiver, host)
     }
 
@@ -135,7 +139,8 @@ package final class AgentSession {
         }
     }
 
-    private func greet(_ message: AgentMessage, _ stream: FrameStream, _ host: HostRow) throws {
+    /// - Returns: By how much the agent's clock is ahead, as `agentClockSkew` has it.
+    private func greet(_ message: AgentMessage, _ stream: FrameStream, _ host: HostRow) throws -> Int64 {
         guard case .hello(let theirs, _) = message else {
             throw WireError.unexpected(type: message.type, state: "hello is due")
         }
@@ -146,7 +151,7 @@ package final class AgentSession {
             throw error
         }
         try stream.send(.welcome(version: protocolVersion, host: host.name))
-        try stream.flush()
+        return try stream.agentClockSkew()
     }
 
     // MARK: Waiting
@@ -161,9 +166,9 @@ package final class AgentSession {
             guard let message = try nextMessage(stream, host) else { return }
             switch message {
             case .wait: guard try waitForWork(stream, channel, receiver, host) else { return }
-            case .request:
+            case .request(let kind):
                 let job: CaptureJob?
-                do { job = try self.job(host, stream, channel, uninvited: true) } catch let error
+                do { job = try self.job(host, stream, channel, uninvited: kind) } catch let error
                     as KeyRevoked
                 {
                     throw error
@@ -199,7 +204,7 @@ package final class AgentSession {
         while true {
             if try server.use({ try $0.hostsWithQueuedRuns().contains(host.id) }) {
                 let job: CaptureJob?
-                do { job = try self.job(host, stream, channel, uninvited: false) } catch let error
+                do { job = try self.job(host, stream, channel, uninvited: nil) } catch let error
                     as KeyRevoked
                 {
                     throw error
@@ -244,14 +249,17 @@ package final class AgentSession {
 
     /// A capture is the one time when more comes than one thread can receive, hash and seal.
     private func perform(_ job: CaptureJob, _ receiver: ReadAhead) throws -> String? {
-        try receiver.start()
+        try receiver.start { try job.look() }
         defer { receiver.stop() }
         return try job.perform()
     }
 
-    private func job(_ host: HostRow, _ stream: FrameStream, _ channel: SSHChannel, uninvited: Bool) throws
-        -> CaptureJob?
-    {
+    private func job(
+        _ host: HostRow,
+        _ stream: FrameStream,
+        _ channel: SSHChannel,
+        uninvited: CaptureKind?
+    ) throws -> CaptureJob? {
         do { fleet = try reload() } catch {
             Log.write(
                 .warning,
@@ -259,11 +267,16 @@ package final class AgentSession {
             )
         }
         // The machine may have been replaced, or the host removed, since this connection was made.
-        guard try server.use({ try $0.host(keyFingerprint: fingerprint) }) != nil else {
+        let (known, coordinators) = try server.use {
+            (try $0.host(keyFingerprint: fingerprint), try $0.coordinators())
+        }
+        guard known != nil else {
             try stream.send(.refused(message: "this machine's key \(fingerprint) is not accepted any more"))
             try stream.flush()
             throw KeyRevoked(host: host.name)
         }
+        // One that came since the agent connected may be all that is left tomorrow.
+        try stream.send(.coordinators(coordinators))
         return try CaptureJob(
             host,
             fleet: fleet,

@@ -1,3 +1,4 @@
+import Arguments
 import Posix
 package import Repository
 package import Wire
@@ -13,12 +14,13 @@ package final class CaptureConversation {
     private static let journalBytes: Int64 = 8 << 20
     private static let journalRecords = 64 << 10
 
+    private let kind: CaptureKind
     private let stream: FrameStream
     private let repository: Repository
     private let writer: BlobWriter
     private let earlier: [BlobID]
     private let resumed: [Checkpoint.PartialFile]
-    private let journal: CaptureJournal
+    private let journal: CaptureJournal?
     private let report: CaptureReport
     /// Called after every frame: keeps locks fresh and progress shown; throws to end the capture.
     private let tick: () throws -> Void
@@ -46,16 +48,20 @@ package final class CaptureConversation {
     /// - Parameters:
     ///   - earlier: Root trees to compare with, the newest snapshot's first.
     ///   - resumed: How far interrupted captures came in files they were receiving.
+    ///   - journal: What a killed capture stored; nil for one of the database alone, which neither goes on with an
+    ///     earlier one nor takes its place.
     package init(
+        _ kind: CaptureKind,
         stream: FrameStream,
         writer: BlobWriter,
         repository: Repository,
         earlier: [BlobID],
         resumed: [Checkpoint.PartialFile],
-        journal: CaptureJournal,
+        journal: CaptureJournal?,
         report: CaptureReport,
         tick: @escaping () throws -> Void
     ) {
+        self.kind = kind
         self.stream = stream
         self.writer = writer
         self.repository = repository
@@ -73,6 +79,7 @@ package final class CaptureConversation {
         let node = try receiveDump()
         report.phase = .files
         let tree = try TreeReceiver(
+            kind,
             reader: BlobReader(repository, writer.index),
             writer: writer,
             chunker: Chunker(repository.master, .media),
@@ -101,6 +108,10 @@ package final class CaptureConversation {
             case .dump(let name, let kind, let immichVersion, let postgresVersion)?:
                 guard receiver == nil else { throw unexpected(5, "a dump is being received") }
                 report.phase = .dump
+                report.note(
+                    "the dump begins: \(name), Immich \(immichVersion.isEmpty ? "of an unknown version" : immichVersion), "
+                        + "PostgreSQL \(postgresVersion)"
+                )
                 receiver = try DumpReceiver(
                     name: name,
                     kind: kind,
@@ -118,6 +129,8 @@ package final class CaptureConversation {
                 guard let node = try receiver?.finish(time: dump?.time ?? 0) else {
                     throw unexpected(7, "no dump was announced")
                 }
+                let took = Human.duration(nanoseconds: Time.now() - (dump?.time ?? 0))
+                report.note("the dump is whole: \(Human.bytes(report.dumpBytes)) in \(took)")
                 return node
             case .some(let other): throw unexpected(other.type, "the dump is due")
             }
@@ -174,6 +187,7 @@ package final class CaptureConversation {
     // MARK: Checkpoints
 
     private func checkpointIfDue() throws {
+        guard let journal else { return }
         let packed = writer.figures.storedBytes
         if packed - storedInJournal >= Self.journalBytes || journal.pending >= Self.journalRecords {
             storedInJournal = packed
@@ -191,7 +205,7 @@ package final class CaptureConversation {
 
     /// Makes all that has come so far count for the next capture.
     package func checkpoint() throws {
-        guard let tree else { return }
+        guard let tree, let journal else { return }
         let start = Time.monotonic()
         let record = try tree.checkpoint()
         try writer.flush()
@@ -200,5 +214,9 @@ package final class CaptureConversation {
         lastCheckpoint = Time.monotonic()
         checkpointCost = lastCheckpoint - start
         storedAtCheckpoint = report.bytesSent
+        report.note(
+            "checkpoint: \(Human.count(report.filesSent)) files with \(Human.bytes(report.bytesSent)) count for the next "
+                + "backup too"
+        )
     }
 }

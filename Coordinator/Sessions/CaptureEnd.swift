@@ -44,6 +44,7 @@ struct CaptureEnd {
         case CaptureError.agent: self.init(.failed, phase == .dump ? .dump : .agent, "\(error)")
         case CaptureError.overLimit: self.init(.failed, .limit, "\(error)")
         case CaptureError.noSpace: self.init(.failed, .space, "\(error)")
+        case CaptureError.cancelled: self.init(.cancelled, .cancelled, "\(error)")
         case CaptureError.silent: self.init(.interrupted, .connection, "\(error)")
         case CaptureError.refused, CaptureError.tooWide: self.init(.failed, .agent, "\(error)")
         case CaptureError.stopping: self.init(.interrupted, .stopped, "\(error)")

@@ -1,3 +1,4 @@
+import Arguments
 import Catalogue
 import Fleet
 import Glibc
@@ -30,10 +31,15 @@ final class CaptureJob {
     private var lock: SharedLock?
     private var budget: SpaceBudget?
     private var lastProgress: Int64 = 0
+    /// Until when an agent that was told of the end is heard.
+    private var drainEnd: Int64?
+    private let kind: CaptureKind
     private let scope: Scope
 
-    /// Takes the locks of the host and its run: the one that waits, or with `uninvited` a new one. Nil when there
-    /// is no run to do.
+    private static let unheard = CaptureError.refused("the agent did not stop after its capture was ended")
+
+    /// Takes the locks of the host and its run: one that waits, a full one first, or with `uninvited` the one of that
+    /// kind that waits, or a new one. Nil when there is no run to do.
     ///
     /// - Throws: `CatalogueError.locked` when somebody else works on the host.
     init?(
@@ -44,7 +50,7 @@ final class CaptureJob {
         stop: StopFlag,
         patience: Patience,
         program: String,
-        uninvited: Bool
+        uninvited: CaptureKind?
     ) throws {
         self.fleet = fleet
         self.server = server
@@ -63,15 +69,27 @@ final class CaptureJob {
         )
         // Before anything else, so that no epoch is given out again when the catalogue is made anew.
         try repository.recordEpoch(lease.epoch ?? 0)
-        if let waiting = try lease.catalogue.claimRun(for: lease) {
-            run = waiting
-        } else if uninvited {
-            run = try lease.catalogue.startRun(for: lease)
-        } else {
+        let catalogue = lease.catalogue
+        var found: RunRow?
+        for kind in uninvited.map({ [$0] }) ?? CaptureKind.allCases where found == nil {
+            found = try catalogue.claimRun(for: lease, kind: RunKind(kind))
+        }
+        let isQueued = found != nil
+        if found == nil, let uninvited {
+            found = try catalogue.startRun(for: lease, kind: RunKind(uninvited))
+        }
+        guard let run = found, let kind = run.kind.capture else {
             lease.release()
             patience.end()
             return nil
         }
+        self.run = run
+        self.kind = kind
+        report.note(
+            "a \(kind.name) capture starts\(isQueued ? "" : ", as its agent asked for"), "
+                + (kind == .full ? "scope \(scope.name), " : "")
+                + "epoch \(lease.epoch ?? 0), on \(Posix.Host.name)"
+        )
     }
 
     /// Runs it. What ends only the capture is told to the agent and recorded, and the session goes on; what ends
@@ -86,9 +104,15 @@ final class CaptureJob {
         do { try takeRepository() } catch { return end(error).reason }
         let snapshot: String
         do {
-            try stream.send(.capture(run: run.id, scope: scope, count: report.expectedFiles == nil))
+            let counts = kind == .full && report.expectedFiles == nil
+            try stream.send(.capture(run: run.id, kind: kind, scope: scope, count: counts))
+            let skew = try stream.agentClockSkew()
+            try lease.catalogue.noteContact(host: host.id, clockSkew: skew)
+            if abs(Double(skew)) > 1e9 {
+                let off = Human.duration(nanoseconds: Int64(clamping: skew.magnitude))
+                report.note("the agent's clock is \(off) \(skew > 0 ? "ahead" : "behind")")
+            }
             // The agent looks for Immich and starts the dump while the repository is made ready.
-            try stream.flush()
             let conversation = try prepare()
             self.conversation = conversation
             snapshot = try publish(conversation.run(), conversation)
@@ -119,7 +143,7 @@ final class CaptureJob {
         let alive = try lease.catalogue.liveLeases()
         _ = try repository.removeDeadLocks { alive.contains($0) }
         lock = try SharedLock(repository, owner: lease.id)
-        if let newest = try lease.catalogue.latestSnapshot(of: host) {
+        if let newest = try lease.catalogue.latestSnapshot(of: host, kind: kind) {
             report.expectedFiles = UInt64(max(0, newest.files))
             report.expectedBytes = UInt64(max(0, newest.bytes))
         }
@@ -151,20 +175,27 @@ final class CaptureJob {
         self.budget = budget
 
         // A snapshot may have been adopted just now.
-        let newest = try lease.catalogue.latestSnapshot(of: host)
-        // A checkpoint that can't be read costs time, not safety.
-        let checkpoint = (try? repository.readSealed(Checkpoint.fileName)).flatMap { $0 }.flatMap(
-            Checkpoint.init
-        )
-        let journal = try CaptureJournal(repository)
+        let newest = try lease.catalogue.latestSnapshot(of: host, kind: kind)
+        // What an interrupted full capture left is for the next full one.
+        var checkpoint: Checkpoint?
+        var journal: CaptureJournal?
+        if kind == .full {
+            // A checkpoint that can't be read costs time, not safety.
+            checkpoint = (try? repository.readSealed(Checkpoint.fileName)).flatMap { $0 }.flatMap(
+                Checkpoint.init
+            )
+            journal = try CaptureJournal(repository)
+            if checkpoint != nil { report.note("it goes on with what an interrupted one left") }
+        }
         let writer = try BlobWriter(repository, index)
         self.writer = writer
         return CaptureConversation(
+            kind,
             stream: stream,
             writer: writer,
             repository: repository,
             earlier: [newest.flatMap { BlobID(hex: $0.tree) }, checkpoint?.tree].compactMap { $0 },
-            resumed: (checkpoint?.partials ?? []) + [journal.partial].compactMap { $0 },
+            resumed: (checkpoint?.partials ?? []) + [journal?.partial].compactMap { $0 },
             journal: journal,
             report: report,
             // This job holds the conversation.
@@ -174,15 +205,40 @@ final class CaptureJob {
 
     /// Between frames: progress once a second, and the end when the lock is lost or the service stops.
     private func tick() throws {
-        if stop.isSet { throw CaptureError.stopping }
         patience.heard()
         if let writer { try budget?.checkLimit(writer.figures) }
+        try look()
+    }
+
+    /// Also while nothing comes from the agent: progress once a second, and the end when somebody asked for it, the lock
+    /// is lost or the service stops.
+    func look() throws {
+        if stop.isSet { throw CaptureError.stopping }
         let now = Time.monotonic()
+        if let drainEnd {
+            guard now < drainEnd else { throw Self.unheard }
+            return
+        }
         guard now - lastProgress >= 1_000_000_000 else { return }
         lastProgress = now
-        try lease.catalogue.progress(run.id, lease: lease, phase: report.phase.rawValue, figures: figures)
+        let catalogue = lease.catalogue
+        try writeNotes(catalogue)
+        let isCancelled = try catalogue.progress(
+            run.id,
+            lease: lease,
+            phase: report.phase.rawValue,
+            figures: figures
+        )
+        if isCancelled { throw CaptureError.cancelled }
         try lock?.requireHeld()
         try budget?.checkFree()
+    }
+
+    private func writeNotes(_ catalogue: Catalogue) throws {
+        while let note = report.notes.first {
+            try catalogue.log(note.text, run: run.id, at: note.time)
+            report.dropNote()
+        }
     }
 
     private var figures: RunFigures { report.figures(stored: writer?.figures.storedBytes ?? 0) }
@@ -212,6 +268,7 @@ final class CaptureJob {
         let marks = SnapshotMarks(
             epoch: epoch,
             run: run.id,
+            kind: kind,
             scope: scope,
             incomplete: incomplete,
             dumpName: dump.name,
@@ -250,11 +307,14 @@ final class CaptureJob {
         // The snapshot is there, whatever goes wrong now. Whoever finds no end of the run sees that it is done, and a
         // checkpoint that stays is no more than of no use.
         do {
-            try repository.removeSide(Checkpoint.fileName)
-            try repository.removeSide(CaptureJournal.fileName)
+            if kind == .full {
+                try repository.removeSide(Checkpoint.fileName)
+                try repository.removeSide(CaptureJournal.fileName)
+            }
         } catch {
             Log.write(.warning, "\(host.name): the checkpoint of an earlier run was not removed: \(error)")
         }
+        report.note("snapshot \(staged.id.short) is published")
         do { try record(incomplete ? .incomplete : .done) } catch {
             Log.write(.warning, "\(host.name): the end of the run could not be recorded: \(error)")
         }
@@ -275,6 +335,9 @@ final class CaptureJob {
     private func record(_ state: RunRow.State, _ end: CaptureEnd? = nil) throws {
         // Nothing more is written to the repository: whoever hears of the end finds it free for a stock client.
         lock?.release()
+        report.noteFiles()
+        report.note("\(state.rawValue)\(end.map { ": \($0.reason)" } ?? "")")
+        try recording { try writeNotes($0) }
         let problems = report.problems.map { RunProblem(path: $0.path, message: $0.message) }
         if !problems.isEmpty { try recording { try $0.addProblems(problems, run: run.id) } }
         try recording {
@@ -336,10 +399,11 @@ final class CaptureJob {
     /// Drops what the agent had under way when it was told of the abort, up to its acknowledgement.
     private func drain() throws {
         let end = Time.monotonic() + 60_000_000_000
+        drainEnd = end
         while Time.monotonic() < end {
             let type = try stream.receive { type, _ in type }
             if type == AgentMessage.failed(message: "").type { return }
         }
-        throw CaptureError.refused("the agent did not stop after its capture was ended")
+        throw Self.unheard
     }
 }

@@ -1,3 +1,4 @@
+import Arguments
 import Catalogue
 import Posix
 import Wire
@@ -33,13 +34,44 @@ package final class CaptureReport {
 
     /// Entries that the agent left out on purpose; the first thousand, for the run's report.
     package private(set) var skipped: [(path: [UInt8], reason: String)] = []
+    /// All of them.
+    package private(set) var skippedCount = 0
 
+    /// What happened and when, nanoseconds since 1970-01-01T00:00:00Z, until it is written into the run's log.
+    private(set) var notes: [(time: Int64, text: String)] = []
+
+    /// Entries that were left out which the notes name.
+    private static let notedSkips = 20
     /// Bytes that are kept of a path; a hostile agent could make thousands of very long ones.
     private static let shownPath = 4096
 
     package init() {}
 
+    func note(_ text: String) {
+        if notes.count < 100 { notes.append((Time.now(), text)) }
+    }
+
+    /// The first of the notes is written.
+    func dropNote() { notes.removeFirst() }
+
+    /// Notes what came of the files so far.
+    func noteFiles() {
+        guard filesSeen > 0 else { return }
+        note(
+            "\(Human.count(filesSeen)) files with \(Human.bytes(bytesSeen)): \(Human.count(filesUnchanged)) known, "
+                + "\(Human.count(filesSent)) sent (\(Human.bytes(bytesSent))), \(Human.count(filesVanished)) vanished, "
+                + "\(Human.count(problemCount)) could not be taken as they are"
+        )
+        for (path, reason) in skipped.prefix(Self.notedSkips) {
+            note("left out: \(escaped(path)): \(reason)")
+        }
+        if skippedCount > Self.notedSkips {
+            note("left out: \(Human.count(skippedCount - Self.notedSkips)) more")
+        }
+    }
+
     func skip(_ path: [UInt8], _ reason: String) {
+        skippedCount += 1
         if skipped.count < 1000 {
             skipped.append((Array(path.prefix(Self.shownPath)), String(reason.prefix(1000))))
         }
@@ -85,6 +117,8 @@ package enum CaptureError: Error, CustomStringConvertible {
     case silent
     /// This process was told to stop.
     case stopping
+    /// Somebody asked for the end of this run.
+    case cancelled
 
     package var description: String {
         switch self {
@@ -92,6 +126,7 @@ package enum CaptureError: Error, CustomStringConvertible {
         case .refused(let message), .tooWide(let message), .overLimit(let message), .noSpace(let message):
             message
         case .silent: "nothing came from the agent for \(Int(Patience.seconds / 60)) minutes"
+        case .cancelled: "it was cancelled; what came so far is kept for the next backup"
         case .stopping: "the coordinator was stopped; the next backup goes on where this one was"
         }
     }

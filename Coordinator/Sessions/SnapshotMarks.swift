@@ -9,7 +9,9 @@ struct SnapshotMarks {
     var epoch: Int64
     /// UUID.
     var run: String?
-    var scope: Scope
+    var kind: CaptureKind
+    /// Nil for one of the database alone.
+    var scope: Scope?
     var incomplete: Bool
     var dumpName: String?
     var immichVersion: String?
@@ -18,7 +20,8 @@ struct SnapshotMarks {
     private static let mark = "holdfast"
 
     var tags: [String] {
-        var tags = [Self.mark, "kind:full", "scope:\(scope.name)", "epoch:\(epoch)"]
+        var tags = [Self.mark, "kind:\(kind.name)", "epoch:\(epoch)"]
+        if let scope { tags.append("scope:\(scope.name)") }
         if let run { tags.append("run:\(run)") }
         if let dumpName { tags.append("dump:\(dumpName)") }
         if let immichVersion { tags.append("immich:\(immichVersion)") }
@@ -35,7 +38,8 @@ struct SnapshotMarks {
     init(
         epoch: Int64,
         run: String?,
-        scope: Scope,
+        kind: CaptureKind,
+        scope: Scope?,
         incomplete: Bool,
         dumpName: String?,
         immichVersion: String?,
@@ -43,7 +47,8 @@ struct SnapshotMarks {
     ) {
         self.epoch = epoch
         self.run = run
-        self.scope = scope
+        self.kind = kind
+        self.scope = kind == .full ? scope : nil
         self.incomplete = incomplete
         self.dumpName = dumpName
         self.immichVersion = immichVersion.map(Self.tagText)
@@ -56,12 +61,14 @@ struct SnapshotMarks {
         func value(_ name: String) -> String? {
             tags.first { $0.hasPrefix(name + ":") }.map { String($0.dropFirst(name.count + 1)) }
         }
+        let scope = value("scope").flatMap { Scope(name: $0) }
         guard let epoch = value("epoch").flatMap({ Int64($0) }),
-            let scope = value("scope").flatMap({ Scope(name: $0) })
+            let kind = CaptureKind(name: value("kind") ?? ""), kind == .database || scope != nil
         else { return nil }
         self.init(
             epoch: epoch,
             run: value("run"),
+            kind: kind,
             scope: scope,
             incomplete: tags.contains("incomplete"),
             dumpName: value("dump"),
@@ -74,11 +81,12 @@ struct SnapshotMarks {
     func row(id: BlobID, snapshot: Snapshot, dumpBytes: UInt64?) -> SnapshotRow {
         SnapshotRow(
             id: id.hex,
+            kind: kind,
             run: run,
             time: snapshot.time.nanoseconds,
             tree: snapshot.tree.hex,
             epoch: epoch,
-            scope: scope.name,
+            scope: scope?.name ?? "",
             dumpName: dumpName,
             dumpBytes: dumpBytes.map { Int64(clamping: $0) },
             immichVersion: immichVersion,

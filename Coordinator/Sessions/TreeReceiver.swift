@@ -15,7 +15,7 @@ final class TreeReceiver {
     private let chunker: Chunker
     /// How far earlier runs came in files that this one has not come to yet.
     private var resumed: [Checkpoint.PartialFile]
-    private let journal: CaptureJournal
+    private let journal: CaptureJournal?
     private let dump: Node
     private let report: CaptureReport
 
@@ -58,15 +58,17 @@ final class TreeReceiver {
     ///   - reader: Reads the earlier trees.
     ///   - earlier: Root trees to compare with, the newest first.
     ///   - resumed: How far interrupted captures came in files they were receiving.
-    ///   - journal: What a killed one stored, and where this one writes down what it stores.
+    ///   - journal: What a killed one stored, and where this one writes down what it stores; nil for one that is over
+    ///     too soon to be gone on with.
     ///   - dump: The node of the stored dump, to stand in `immich/backups`.
     init(
+        _ kind: CaptureKind,
         reader: BlobReader,
         writer: BlobWriter,
         chunker: Chunker,
         earlier: [BlobID],
         resumed: [Checkpoint.PartialFile],
-        journal: CaptureJournal,
+        journal: CaptureJournal?,
         dump: Node,
         report: CaptureReport
     ) throws {
@@ -78,7 +80,7 @@ final class TreeReceiver {
         self.dump = dump
         self.report = report
         let before = Self.load(earlier, reader, room: Self.mostOpenBytes)
-        root = OpenFolder(name: [], place: .root, parent: nil, slot: 0, earlier: before)
+        root = OpenFolder(name: [], place: .root(kind), parent: nil, slot: 0, earlier: before)
         earlierBytes = before.reduce(0) { $0 + $1.memory }
         listing = [root]
     }
@@ -159,12 +161,12 @@ final class TreeReceiver {
             _ = folder.append(node, earlierSubtrees: [], wanted: false)
             return nil
         }
-        let known = entry.inode == 0 ? nil : journal.take(key(entry, in: folder))
+        let known = entry.inode == 0 ? nil : journal?.take(key(entry, in: folder))
         if let known, isStored(known) {
             node.content = known
             report.filesUnchanged += 1
             // Still in no checkpoint.
-            journal.add(key(entry, in: folder), known)
+            journal?.add(key(entry, in: folder), known)
             _ = folder.append(node, earlierSubtrees: [], wanted: false)
             return nil
         }
@@ -353,7 +355,7 @@ final class TreeReceiver {
                     ctime: end.ctime,
                     inode: end.inode
                 )
-                journal.add(key, file.content)
+                journal?.add(key, file.content)
             }
             report.filesSent += 1
             if end.inode != 0 { report.filesRead += 1 }
@@ -371,7 +373,7 @@ final class TreeReceiver {
 
     private func closeIfComplete(_ folder: OpenFolder) throws {
         guard folder.isComplete else { return }
-        let extra = folder.place == .immichFolder("backups") ? dump : nil
+        let extra = folder.place.holdsDump ? dump : nil
         let nodes = folder.finalNodes(adding: extra)
         for node in nodes { size.add(node) }
         let id = try writeTree(nodes)

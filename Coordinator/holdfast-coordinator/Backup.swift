@@ -6,9 +6,10 @@ import JSON
 import Posix
 import Postgres
 
-/// `backup HOST`: queues a run, wakes the service, and watches the run to its end. Interrupted, the run goes on
+/// `backup HOST [--database-only]`: queues a run, wakes the service, and watches the run to its end. Interrupted, the run goes on
 /// unless no agent has taken it yet.
 func backup(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> ExitCode {
+    let kind: RunKind = arguments.flag("--database-only") ? .database : .full
     let name = try arguments.required("HOST")
     try arguments.finish()
     let fleet = try settings.fleet()
@@ -35,7 +36,7 @@ func backup(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> E
                 "\(name) has not joined yet: `holdfast-coordinator host token \(name)` gives the line to type there"
             )
         }
-        let run = try catalogue.queueRun(host: host)
+        let run = try catalogue.queueRun(host: host, kind: kind)
         return try watch(run, host, server, catalogue, settings)
     }
 }
@@ -115,10 +116,13 @@ private func report(_ run: RunRow, _ catalogue: Catalogue, _ settings: Settings)
     } else if let snapshot = run.snapshot, run.state == .done || run.state == .incomplete {
         let figures = run.figures
         let time = Human.duration(nanoseconds: (run.ended ?? 0) - (run.started ?? 0))
+        let what =
+            run.kind == .database
+            ? "the database alone, \(Human.bytes(figures.bytesSent))"
+            : "\(Human.count(figures.filesSeen)) files, \(Human.bytes(figures.bytesSeen)); "
+                + "\(Human.count(figures.filesSent)) files sent, \(Human.bytes(figures.bytesSent)) with the dump"
         put(
-            "\(run.hostName): snapshot \(snapshot.prefix(8)) in \(time): \(Human.count(figures.filesSeen)) files, "
-                + "\(Human.bytes(figures.bytesSeen)); \(Human.count(figures.filesSent)) files sent, "
-                + "\(Human.bytes(figures.bytesSent)) with the dump; the repository grew by "
+            "\(run.hostName): snapshot \(snapshot.prefix(8)) in \(time): \(what); the repository grew by "
                 + "\(Human.bytes(figures.bytesStored))\n"
         )
     }
@@ -149,7 +153,8 @@ private func report(_ run: RunRow, _ catalogue: Catalogue, _ settings: Settings)
 func runJSON(_ run: RunRow, _ problems: [RunProblem] = []) -> JSON {
     let figures = run.figures
     return JSON([
-        ("run", JSON(run.id)), ("host", JSON(run.hostName)), ("state", JSON(run.state.rawValue)),
+        ("run", JSON(run.id)), ("host", JSON(run.hostName)), ("kind", JSON(run.kind.rawValue)),
+        ("state", JSON(run.state.rawValue)),
         ("phase", JSON(run.phase)), ("requested", instant(run.requested)), ("started", instant(run.started)),
         ("ended", instant(run.ended)), ("files_seen", JSON(figures.filesSeen)),
         ("bytes_seen", JSON(figures.bytesSeen)), ("files_read", JSON(figures.filesRead)),

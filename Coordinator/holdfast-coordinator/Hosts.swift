@@ -64,7 +64,7 @@ private func printJoinLine(
     let hour: Int64 = 3600 * 1_000_000_000
     let secret = try catalogue.makeToken(for: host, lifetime: hour)
     let token = try fleet.token(.join, secret: secret)
-    let address = fleet.dialled
+    let address = fleet.dialled[0]
     let line = "holdfast-agent join \(address) \(token.text)"
     if settings.json {
         printJSON([
@@ -79,9 +79,10 @@ private func printJoinLine(
 }
 
 extension FleetConfiguration {
-    /// What agents dial.
-    var dialled: String {
-        address?.description ?? "\(Host.name):\(listen.first?.port ?? Endpoint.defaultPort)"
+    /// What agents dial, at least one, the best first.
+    var dialled: [String] {
+        guard addresses.isEmpty else { return addresses.map(\.description) }
+        return ["\(Host.name):\(listen.first?.port ?? Endpoint.defaultPort)"]
     }
 
     /// A token that also carries the fingerprint of this coordinator's host key.
@@ -129,7 +130,7 @@ func hostShow(_ arguments: inout ArgumentReader, _ settings: Settings) throws ->
             return .done
         }
         let keys = try catalogue.keys(of: host)
-        let newest = try catalogue.snapshots(of: host).first
+        let newest = try catalogue.latestSnapshot(of: host)
         put(
             """
             host          \(host.name) (number \(host.id))

@@ -15,6 +15,7 @@ func list(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> Exi
     let fleet = try settings.fleet()
     return try fleet.reading(name) { catalogue, host, repository in
         let chosen = try catalogue.choose(wanted, of: host)
+        chosen.warnOfKind()
         let reader = try BlobReader(repository, repository.loadIndex())
         let nodes = try find(path, in: repository.snapshot(chosen.id).tree, reader)
         if settings.json {

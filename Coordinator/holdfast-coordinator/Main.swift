@@ -51,7 +51,12 @@ private let commands = [
         summary: "take no more backups of a host; its repository stays",
         run: hostRemove
     ),
-    Command(words: ["backup"], synopsis: "HOST", summary: "back up a host now and watch it", run: backup),
+    Command(
+        words: ["backup"],
+        synopsis: "HOST [--database-only]",
+        summary: "back up a host now and watch it",
+        run: backup
+    ),
     Command(words: ["status"], synopsis: "", summary: "show how every host stands", run: status),
     Command(
         words: ["snapshots"],

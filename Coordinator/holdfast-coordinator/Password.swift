@@ -22,7 +22,10 @@ func password(_ arguments: inout ArgumentReader, _ settings: Settings) throws ->
             "password_file": JSON(file),
         ])
     } else {
-        put("\(password)\n\nwith a stock restic:\n    restic -r \(path) --password-file \(file) snapshots\n")
+        put(
+            "\(password)\n\nwith a stock restic:\n    restic -r \(path) --password-file \(file) snapshots\n    "
+                + "restic -r \(path) --password-file \(file) restore latest --tag kind:full --target DIR\n"
+        )
     }
     return .done
 }

@@ -35,6 +35,7 @@ func restore(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> 
     let fleet = try settings.fleet(keepingRoot: true)
     return try fleet.reading(name) { catalogue, host, repository in
         let chosen = try catalogue.choose(wanted, of: host)
+        chosen.warnOfKind()
         let sender = try sender(chosen, host, repository, include)
         let display = ProgressDisplay()
         defer { display.clear() }
@@ -81,6 +82,7 @@ private func grantRestore(
     let day: Int64 = 24 * 3600 * 1_000_000_000
     return try fleet.reading(name) { catalogue, host, repository in
         let chosen = try catalogue.choose(wanted, of: host)
+        chosen.warnOfKind()
         // Walks the snapshot, so that a path that is not in it is heard of here and not on the other machine.
         let what = try sender(chosen, host, repository, include).what
         let secret = try catalogue.grantRestore(
@@ -90,7 +92,7 @@ private func grantRestore(
             lifetime: day
         )
         let token = try fleet.token(.restore, secret: secret)
-        let line = "holdfast-agent restore \(fleet.dialled) \(token.text) --to DIR"
+        let line = "holdfast-agent restore \(fleet.dialled[0]) \(token.text) --to DIR"
         let parts = include.isEmpty ? "" : " (\(include.map(escaped).joined(separator: ", ")) of it)"
         try catalogue.addEvent(
             .info,
@@ -100,8 +102,9 @@ private func grantRestore(
         )
         if settings.json {
             printJSON([
-                "host": JSON(host.name), "snapshot": JSON(chosen.id), "time": instant(chosen.time),
-                "files": JSON(what.files), "bytes": JSON(what.bytes), "address": JSON(fleet.dialled),
+                "host": JSON(host.name), "snapshot": JSON(chosen.id), "kind": JSON(chosen.kind.name),
+                "time": instant(chosen.time),
+                "files": JSON(what.files), "bytes": JSON(what.bytes), "address": JSON(fleet.dialled[0]),
                 "token": JSON(token.text), "command": JSON(line),
                 "expires": JSON(Time.rfc3339(Time.now() + day)),
             ])

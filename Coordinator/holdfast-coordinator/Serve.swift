@@ -5,6 +5,7 @@ import Configuration
 import Fleet
 import Glibc
 import Posix
+import SSH
 import Sessions
 import Synchronization
 
@@ -50,7 +51,9 @@ func serve(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> Ex
         server: server,
         listeners: listeners,
         wake: wake.read,
-        sessionArguments: ["--config", settings.configurationPath]
+        sessionArguments: ["--config", settings.configurationPath],
+        hostKey: KeyPair.load(fleet.folder.hostKey).publicKey.fingerprint.text,
+        addresses: fleet.dialled
     )
     while !stopping.load(ordering: .relaxed) { service.step() }
     Log.write(.notice, "stopping")

@@ -13,26 +13,49 @@ struct Service {
     /// Readable when a signal came.
     private let wake: Int32
     private let sessionArguments: [String]
+    private let hostKey: String
+    private let addresses: [String]
     private var catalogue: Catalogue?
     /// When to try for the catalogue again; it is a moment on the monotonic clock.
     private var retryAt: Int64 = 0
     /// Seconds until then.
     private var pause: Int64 = 1
     private var table = SessionTable()
+    /// When contacts were written down, and old runs removed, last; monotonic nanoseconds.
+    private var lastContact: Int64 = 0
+    private var lastTidy: Int64 = 0
 
-    init(server: CatalogueServer, listeners: [Int32], wake: Int32, sessionArguments: [String]) throws {
+    private static let contactEvery: Int64 = 60_000_000_000
+    private static let tidyEvery: Int64 = 6 * 3600 * 1_000_000_000
+
+    /// - Parameters:
+    ///   - hostKey: Fingerprint that agents pin.
+    ///   - addresses: What agents dial, the best first.
+    init(
+        server: CatalogueServer,
+        listeners: [Int32],
+        wake: Int32,
+        sessionArguments: [String],
+        hostKey: String,
+        addresses: [String]
+    ) throws {
         self.server = server
         self.listeners = listeners
         self.wake = wake
         self.sessionArguments = sessionArguments
-        catalogue = try Self.connect(server)
+        self.hostKey = hostKey
+        self.addresses = addresses
+        catalogue = try Self.connect(server, hostKey, addresses)
     }
 
     /// The catalogue with the lock that tells the command line that a service runs.
-    private static func connect(_ server: CatalogueServer) throws -> Catalogue {
+    private static func connect(_ server: CatalogueServer, _ hostKey: String, _ addresses: [String]) throws
+        -> Catalogue
+    {
         let catalogue = try server.open(applicationName: "holdfast serve")
         try catalogue.markServing()
         try catalogue.connection.listen(Catalogue.Channel.jobs)
+        try catalogue.noteCoordinator(hostKey: hostKey, machine: Host.name, addresses: addresses)
         try catalogue.endAbandonedRuns()
         return catalogue
     }
@@ -56,6 +79,23 @@ struct Service {
             for notification in try catalogue.connection.notifications(timeout: 0) {
                 if let host = Int32(notification.payload) { table.wake(host: host) }
             }
+        }
+        tidy()
+    }
+
+    /// What is written down every minute, and every few hours.
+    private mutating func tidy() {
+        let now = Time.monotonic()
+        if lastContact == 0 || now - lastContact >= Self.contactEvery {
+            lastContact = now
+            withCatalogue { [hostKey, addresses] catalogue, table in
+                try catalogue.noteContact(keys: table.agentKeys)
+                try catalogue.noteCoordinator(hostKey: hostKey, machine: Host.name, addresses: addresses)
+            }
+        }
+        if lastTidy == 0 || now - lastTidy >= Self.tidyEvery {
+            lastTidy = now
+            withCatalogue { catalogue, _ in try catalogue.removeOldRuns() }
         }
     }
 
@@ -102,7 +142,7 @@ struct Service {
         do {
             if catalogue == nil {
                 guard Time.monotonic() >= retryAt else { return }
-                catalogue = try Self.connect(server)
+                catalogue = try Self.connect(server, hostKey, addresses)
                 Log.write(.notice, "the catalogue is back")
                 pause = 1
                 for session in table.sessions { if let host = session.host { table.wake(host: host) } }

@@ -3,7 +3,8 @@ import Glibc
 import Posix
 
 /// The session processes of a running `serve`: one per connection, each with a control socket. On it a session
-/// says, a line each, `host ID` once its key is known, `idle` and `working`; `serve` says `work` to wake it.
+/// says, a line each, `host ID KEY` once its key is known as that of the host's agent, or `guest ID` when it was granted a restore
+/// of that host, `idle` and `working`; `serve` says `work` to wake it.
 struct SessionTable {
     /// Connections whose key is not known yet, in all and from one address: each lives at most 40 s.
     static let strangers = 32
@@ -19,6 +20,8 @@ struct SessionTable {
         /// Its place was given to another stranger.
         var isDismissed = false
         var host: Int32?
+        /// The fingerprint that the host's agent is known by; nil for others.
+        var agentKey: String?
         var idle = false
         var partial: [UInt8] = []
 
@@ -93,7 +96,9 @@ struct SessionTable {
             let words = String(decoding: session.partial[..<end], as: UTF8.self).split(separator: " ")
             session.partial.removeFirst(end + 1)
             switch words.first {
-            case "host": session.host = words.dropFirst().first.flatMap { Int32($0) }
+            case "host", "guest":
+                session.host = words.dropFirst().first.flatMap { Int32($0) }
+                session.agentKey = words.first == "host" ? words.dropFirst(2).first.map(String.init) : nil
             case "idle": session.idle = true
             case "working": session.idle = false
             default: break
@@ -110,6 +115,9 @@ struct SessionTable {
             put("work\n", to: session.control)
         }
     }
+
+    /// Of the agents that are connected: a connection whose other end is gone does not last a minute.
+    var agentKeys: Set<String> { Set(sessions.compactMap(\.agentKey)) }
 
     func signalAll(_ signal: Int32) { for session in sessions { kill(session.pid, signal) } }
 }

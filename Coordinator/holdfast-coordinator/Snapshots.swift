@@ -1,6 +1,7 @@
 import Arguments
 import Catalogue
 import Fleet
+import Glibc
 import JSON
 import Posix
 import Repository
@@ -67,7 +68,8 @@ private func presentTable(_ listed: [Listed]) -> String {
         ].compactMap { $0 }
         table.row([
             String(snapshot.id.prefix(8)), item.host, snapshot.kind.name, Time.local(snapshot.time),
-            snapshot.scope, snapshot.immichVersion ?? "–", Human.count(snapshot.files),
+            snapshot.scope.isEmpty ? "–" : snapshot.scope, snapshot.immichVersion ?? "–",
+            Human.count(snapshot.files),
             Human.bytes(snapshot.bytes), Human.bytes(snapshot.storedBytes), remarks.joined(separator: ", "),
         ])
     }
@@ -104,7 +106,8 @@ private func snapshotMembers(_ snapshot: SnapshotRow, host: String) -> [(String,
     [
         ("id", JSON(snapshot.id)), ("host", JSON(host)), ("kind", JSON(snapshot.kind.name)),
         ("time", instant(snapshot.time)),
-        ("scope", JSON(snapshot.scope)), ("tree", JSON(snapshot.tree)), ("epoch", JSON(snapshot.epoch)),
+        ("scope", snapshot.scope.isEmpty ? .null : JSON(snapshot.scope)), ("tree", JSON(snapshot.tree)),
+        ("epoch", JSON(snapshot.epoch)),
         ("run", JSON(snapshot.run)), ("dump", JSON(snapshot.dumpName)),
         ("dump_bytes", JSON(snapshot.dumpBytes)),
         ("immich_version", JSON(snapshot.immichVersion)),
@@ -115,14 +118,17 @@ private func snapshotMembers(_ snapshot: SnapshotRow, host: String) -> [(String,
 }
 
 extension Catalogue {
-    /// The snapshot that `text` begins the id of; the newest without it.
+    /// The snapshot that `text` begins the id of; without it the newest full one, and never one of the database alone.
     func choose(_ text: String?, of host: HostRow) throws -> SnapshotRow {
         let all = try snapshots(of: host)
         guard let text, text != "latest" else {
-            guard let newest = all.first else {
+            guard let newest = all.first(where: { $0.kind == .full }) else {
                 throw CommandFailure(
                     .failed,
-                    "\(host.name) has no snapshot yet: holdfast-coordinator backup \(host.name)"
+                    all.isEmpty
+                        ? "\(host.name) has no snapshot yet: holdfast-coordinator backup \(host.name)"
+                        : "\(host.name) has no snapshot with its library yet: holdfast-coordinator backup \(host.name); "
+                            + "--snapshot \(all[0].id.prefix(8)) names the newest of the database alone"
                 )
             }
             return newest
@@ -152,5 +158,16 @@ extension Catalogue {
             )
         }
         return only
+    }
+}
+
+extension SnapshotRow {
+    /// Tells a person who named it that it holds no library.
+    func warnOfKind() {
+        guard kind == .database else { return }
+        put(
+            "snapshot \(id.prefix(8)) holds the database alone: the dump and the deployment's files, and no photos\n",
+            to: STDERR_FILENO
+        )
     }
 }

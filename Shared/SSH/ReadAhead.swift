@@ -7,12 +7,15 @@ import Wire
 package final class ReadAhead: ByteChannel {
     private let state: State
     private var thread: Thread?
+    private var whileWaiting: () throws -> Void = {}
 
     package init(_ channel: SSHChannel) { state = State(channel) }
     deinit { stop() }
 
-    package func start() throws {
+    /// - Parameter whileWaiting: Called by `read` once a second as long as nothing comes; what it throws ends that `read`.
+    package func start(whileWaiting: @escaping () throws -> Void = {}) throws {
         guard thread == nil else { return }
+        self.whileWaiting = whileWaiting
         let state = self.state
         try state.begin()
         thread = try Thread("receive") { state.run() }
@@ -20,6 +23,7 @@ package final class ReadAhead: ByteChannel {
 
     /// What was received and not read stays for `read`.
     package func stop() {
+        whileWaiting = {}
         guard let running = thread.take() else { return }
         state.end()
         try? running.join()
@@ -27,7 +31,13 @@ package final class ReadAhead: ByteChannel {
     }
 
     package func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
-        try state.read(into: buffer) ?? state.channel.read(into: buffer)
+        while true {
+            switch try state.read(into: buffer) {
+            case .bytes(let count): return count
+            case .nothingYet: try whileWaiting()
+            case .notRunning: return try state.channel.read(into: buffer)
+            }
+        }
     }
 
     package func write(_ bytes: UnsafeRawBufferPointer) throws { try state.write(bytes) }
@@ -159,10 +169,19 @@ package final class ReadAhead: ByteChannel {
 
         // MARK: The reader
 
-        /// Nil when nothing was received ahead and the thread does not run.
-        func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int? {
+        enum Read {
+            case bytes(Int)
+            /// For a second.
+            case nothingYet
+            /// Nothing was received ahead, and the thread does not run.
+            case notRunning
+        }
+
+        func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Read {
             try monitor.locked {
-                while count == 0 && outcome == nil && runs { monitor.wait() }
+                while count == 0 && outcome == nil && runs {
+                    if !monitor.wait(seconds: 1) && count == 0 && outcome == nil { return .nothingYet }
+                }
                 if count > 0 {
                     let length = min(buffer.count, count, ring.count - first)
                     let part = UnsafeRawBufferPointer(rebasing: ring[first..<first + length])
@@ -172,12 +191,12 @@ package final class ReadAhead: ByteChannel {
                     count -= length
                     if wasFull { monitor.wakeAll() }
                     release()
-                    return length
+                    return .bytes(length)
                 }
                 switch outcome {
-                case .closed?: return 0
+                case .closed?: return .bytes(0)
                 case .failed(let error)?: throw error
-                case nil: return nil
+                case nil: return .notRunning
                 }
             }
         }

@@ -1,5 +1,5 @@
 /// The version both sides must speak.
-package let protocolVersion: UInt16 = 2
+package let protocolVersion: UInt16 = 3
 
 /// Limits of protocol.md that both sides keep.
 package enum WireLimit {
@@ -11,6 +11,8 @@ package enum WireLimit {
     package static let unsent = 8192
     package static let entriesPerFolder = 2_000_000
     package static let depth = 1000
+    /// Of one fleet.
+    package static let coordinators = 16
 }
 
 /// What is captured of an Immich host's folders.
@@ -37,6 +39,15 @@ package enum CaptureKind: UInt8, Sendable, CaseIterable {
     package var name: String { self == .full ? "full" : "database" }
     package init?(name: String) {
         guard let kind = CaptureKind.allCases.first(where: { $0.name == name }) else { return nil }
+        self = kind
+    }
+}
+
+extension CaptureKind {
+    fileprivate init(from reader: inout ByteReader) throws(WireError) {
+        guard let kind = CaptureKind(rawValue: try reader.number()) else {
+            throw .malformed("unknown kind of capture")
+        }
         self = kind
     }
 }
@@ -77,7 +88,7 @@ package enum AgentMessage: Equatable, Sendable {
     case join(version: UInt16, token: String)
     case hello(version: UInt16, program: String)
     case wait
-    case request
+    case request(CaptureKind)
     case dump(name: String, kind: DumpKind, immichVersion: String, postgresVersion: String)
     case dumpEnd
     case list(entries: [Entry], last: Bool)
@@ -89,6 +100,8 @@ package enum AgentMessage: Equatable, Sendable {
     case failed(message: String)
     case skipped(path: [UInt8], reason: String)
     case attributes(of: Owner, [Entry.Attribute])
+    /// The time on the agent's machine, nanoseconds since 1970-01-01T00:00:00Z.
+    case clock(Int64)
 
     /// Whose extended attributes a message is about.
     package enum Owner: UInt8, Sendable {
@@ -117,6 +130,7 @@ package enum AgentMessage: Equatable, Sendable {
         case .failed: 14
         case .skipped: 15
         case .attributes: 16
+        case .clock: 17
         }
     }
 
@@ -128,7 +142,8 @@ package enum AgentMessage: Equatable, Sendable {
         case .hello(let version, let program):
             writer.number(version)
             writer.text(program)
-        case .wait, .request, .dumpEnd, .again, .commit: break
+        case .wait, .dumpEnd, .again, .commit: break
+        case .request(let kind): writer.number(kind.rawValue)
         case .dump(let name, let kind, let immichVersion, let postgresVersion):
             writer.text(name)
             writer.number(kind.rawValue)
@@ -156,6 +171,7 @@ package enum AgentMessage: Equatable, Sendable {
         case .attributes(let owner, let attributes):
             writer.number(owner.rawValue)
             Entry.Attribute.encode(attributes, to: &writer)
+        case .clock(let time): writer.number(time)
         }
     }
 
@@ -165,7 +181,7 @@ package enum AgentMessage: Equatable, Sendable {
         case 1: self = .join(version: try reader.number(), token: try reader.text())
         case 2: self = .hello(version: try reader.number(), program: try reader.text())
         case 3: self = .wait
-        case 4: self = .request
+        case 4: self = .request(try CaptureKind(from: &reader))
         case 5:
             let name = try reader.text()
             guard let kind = DumpKind(rawValue: try reader.number()) else {
@@ -212,6 +228,7 @@ package enum AgentMessage: Equatable, Sendable {
                 throw .malformed("attributes of nobody")
             }
             self = .attributes(of: owner, try Entry.Attribute.list(from: &reader))
+        case 17: self = .clock(try reader.number())
         default: throw .malformed("unknown type \(type)")
         }
         try reader.end()
@@ -246,16 +263,50 @@ package struct Wanted: Equatable, Sendable {
     }
 }
 
+/// Where a coordinator of the fleet is, and the host key that it shows.
+package struct CoordinatorPlace: Equatable, Hashable, Sendable {
+    /// `nas.lan:2222`; not checked by the wire.
+    package var address: String
+    /// `SHA256:…`; not checked by the wire.
+    package var hostKey: String
+
+    package init(address: String, hostKey: String) {
+        self.address = address
+        self.hostKey = hostKey
+    }
+
+    static func encode(_ places: [CoordinatorPlace], to writer: inout ByteWriter) {
+        let places = places.prefix(WireLimit.coordinators)
+        writer.number(UInt8(places.count))
+        for place in places {
+            writer.text(place.address)
+            writer.text(place.hostKey)
+        }
+    }
+
+    static func read(_ reader: inout ByteReader) throws(WireError) -> [CoordinatorPlace] {
+        let count = Int(try reader.number(UInt8.self))
+        guard count <= WireLimit.coordinators else { throw .malformed("too many coordinators") }
+        var places: [CoordinatorPlace] = []
+        for _ in 0..<count {
+            places.append(CoordinatorPlace(address: try reader.text(), hostKey: try reader.text()))
+        }
+        return places
+    }
+}
+
 /// A frame from the coordinator.
 package enum CoordinatorMessage: Equatable, Sendable {
     case joined(host: String)
     case welcome(version: UInt16, host: String)
-    case capture(run: String, scope: Scope, count: Bool)
+    case capture(run: String, kind: CaptureKind, scope: Scope, count: Bool)
     case busy(message: String)
     case want([Wanted])
     case committed(snapshot: String)
     case abort(message: String)
     case refused(message: String)
+    /// All that the agent may go to.
+    case coordinators([CoordinatorPlace])
 
     package var type: UInt8 {
         switch self {
@@ -267,6 +318,7 @@ package enum CoordinatorMessage: Equatable, Sendable {
         case .committed: 70
         case .abort: 71
         case .refused: 72
+        case .coordinators: 73
         }
     }
 
@@ -276,13 +328,15 @@ package enum CoordinatorMessage: Equatable, Sendable {
         case .welcome(let version, let host):
             writer.number(version)
             writer.text(host)
-        case .capture(let run, let scope, let count):
+        case .capture(let run, let kind, let scope, let count):
             writer.text(run)
+            writer.number(kind.rawValue)
             writer.number(scope.rawValue)
             writer.number(UInt8(count ? 1 : 0))
         case .want(let files): Wanted.encode(files, to: &writer)
         case .committed(let snapshot): writer.text(snapshot)
         case .busy(let message), .abort(let message), .refused(let message): writer.text(message)
+        case .coordinators(let places): CoordinatorPlace.encode(places, to: &writer)
         }
     }
 
@@ -293,15 +347,17 @@ package enum CoordinatorMessage: Equatable, Sendable {
         case 66: self = .welcome(version: try reader.number(), host: try reader.text())
         case 67:
             let run = try reader.text()
+            let kind = try CaptureKind(from: &reader)
             guard let scope = Scope(rawValue: try reader.number()) else { throw .malformed("unknown scope") }
             let count = try reader.number(UInt8.self)
             guard count <= 1 else { throw .malformed("a flag that is neither 0 nor 1") }
-            self = .capture(run: run, scope: scope, count: count == 1)
+            self = .capture(run: run, kind: kind, scope: scope, count: count == 1)
         case 68: self = .busy(message: try reader.text())
         case 69: self = .want(try Wanted.read(&reader, bytes: body.count))
         case 70: self = .committed(snapshot: try reader.text())
         case 71: self = .abort(message: try reader.text())
         case 72: self = .refused(message: try reader.text())
+        case 73: self = .coordinators(try CoordinatorPlace.read(&reader))
         default: throw .malformed("unknown type \(type)")
         }
         try reader.end()

@@ -196,13 +196,17 @@ private final class Agents: Sendable {
         let stream = FrameStream(channel)
         try stream.send(AgentMessage.hello(version: protocolVersion, program: "benchmark"))
         guard case .welcome = try stream.receiveFromCoordinator() else { return }
+        try stream.send(AgentMessage.clock(Time.now()))
         greeted()
         waiting.add(1, ordering: .sequentiallyConsistent)
         defer { waiting.subtract(1, ordering: .sequentiallyConsistent) }
         while true {
             try stream.send(AgentMessage.wait)
-            switch try stream.receiveFromCoordinator() {
+            var answer = try stream.receiveFromCoordinator()
+            while case .coordinators = answer { answer = try stream.receiveFromCoordinator() }
+            switch answer {
             case .capture:
+                try stream.send(AgentMessage.clock(Time.now()))
                 captures.add(1, ordering: .sequentiallyConsistent)
                 try stream.send(AgentMessage.failed(message: "this is a benchmark"))
             default: return

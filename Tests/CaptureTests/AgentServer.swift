@@ -26,6 +26,7 @@ final class AgentServer: Sendable {
     private struct State: Sendable {
         var work = Work.wait
         var refusesTokens = false
+        var coordinators: [CoordinatorPlace] = []
         var last: FakeCoordinator?
         var hasCommitted = false
         var isWaiting = false
@@ -44,6 +45,11 @@ final class AgentServer: Sendable {
     var refusesTokens: Bool {
         get { state.withLock { $0.refusesTokens } }
         set { state.withLock { $0.refusesTokens = newValue } }
+    }
+    /// What it tells of the fleet.
+    var coordinators: [CoordinatorPlace] {
+        get { state.withLock { $0.coordinators } }
+        set { state.withLock { $0.coordinators = newValue } }
     }
     /// Of the last capture; to be looked at once the agent has ended.
     var last: FakeCoordinator? { state.withLock { $0.last } }
@@ -97,6 +103,10 @@ final class AgentServer: Sendable {
         case .hello: try stream.send(CoordinatorMessage.welcome(version: protocolVersion, host: "test"))
         case let other: throw FakeCoordinator.Breach(what: "\(other) as greeting")
         }
+        guard case .clock = try stream.receive({ try AgentMessage(type: $0, body: $1) }) else {
+            throw FakeCoordinator.Breach(what: "a greeting without the agent's clock")
+        }
+        try stream.send(CoordinatorMessage.coordinators(coordinators))
         try stream.flush()
         switch work {
         case .busy(let message):

@@ -22,8 +22,8 @@ struct DiscoveryTests {
         #expect(found.databaseContainer?.name == "immich_postgres")
         #expect(found.version == ImmichVersion(2, 5, 0))
         #expect(found.facts.postgresMajor == 14)
-        #expect(found.places.location == "/data")
-        #expect(found.places.places.map(\.path).first == "\(host.media)/backups")
+        #expect(found.places?.location == "/data")
+        #expect(found.places?.places.first?.path == "\(host.media)/backups")
     }
 
     @Test func `a name like immich-postgres is found whatever stands between and around`() throws {
@@ -154,7 +154,7 @@ struct DiscoveryTests {
             mounts: [("/var/lib/docker/volumes/x/_data", "/data"), (host.media, "/usr/src/app/upload")]
         )
         try host.publish()
-        #expect(try ImmichHost.find(host.settings).places.location == "/usr/src/app/upload")
+        #expect(try ImmichHost.find(host.settings).places?.location == "/usr/src/app/upload")
         host.containers[0] = host.container(
             "immich_server",
             image: "immich-server",
@@ -162,7 +162,7 @@ struct DiscoveryTests {
             mounts: [(Files.parent(host.media), "/photos"), (host.media, "/photos/lib")]
         )
         try host.publish()
-        let places = try ImmichHost.find(host.settings).places
+        let places = try #require(ImmichHost.find(host.settings).places)
         #expect(places.location == "/photos/lib")
         #expect(places.base == host.media)
     }

@@ -38,7 +38,7 @@ struct DockerTests {
         }
         defer { try? Files.removeTree(folder) }
         let conversation = Conversation(FrameStream(ours), settings: settings, stop: StopFlag())
-        let outcome = Result { try conversation.next(request: true) }
+        let outcome = Result { try conversation.next(request: .full) }
         ours.cut()
         try? thread.join()
         return (try outcome.get(), coordinator)

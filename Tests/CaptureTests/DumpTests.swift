@@ -1,12 +1,30 @@
 import Capture
 import Glibc
 import Immich
+import JSON
 import Posix
 import Testing
 import Wire
 
 @Suite("A capture's dump")
 struct DumpTests {
+    @Test func `the database alone is taken without a look at Immich's folders, which may be gone`() throws {
+        let host = try FakeHost()
+        try Files.removeTree(host.media)
+        let (outcome, coordinator) = try host.capture { $0.kind = .database }
+        #expect(outcome.isCommitted, "\(outcome)")
+        #expect(coordinator.problem == nil)
+        #expect(String(decoding: coordinator.dump, as: UTF8.self) == FakeHost.wholeDump)
+        #expect(coordinator.paths == ["deployment", "immich", "deployment/facts.json", "immich/backups"])
+        let facts = try JSON(parsing: coordinator.files["deployment/facts.json"]?.bytes ?? [])
+        #expect(facts["immich"]?["mediaLocation"]?.string == "/data")
+        // The dump must be whole all the same.
+        try host.dump("-- PostgreSQL database dump\n")
+        #expect(try host.capture { $0.kind = .database }.outcome.failure?.contains("bytes long") == true)
+        // And a full one needs the folders.
+        #expect(try host.capture().outcome.failure?.contains("Immich's folder") == true)
+    }
+
     @Test func `the program is the one of Immich's version`() throws {
         let host = try FakeHost()
         #expect(try host.capture().coordinator.dumpKind == .database)

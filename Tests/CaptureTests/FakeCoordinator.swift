@@ -49,6 +49,7 @@ final class FakeCoordinator: @unchecked Sendable {
         var end: FileEnd?
         var agains = 0
     }
+    var kind = CaptureKind.full
     var scope = Scope.everything
     var counts = false
     /// Which files to ask for, and from where; nil: not at all.
@@ -103,9 +104,16 @@ final class FakeCoordinator: @unchecked Sendable {
 
     private func converse() throws {
         let first = try stream.receive { try AgentMessage(type: $0, body: $1) }
-        guard first == .wait || first == .request else { throw Breach(what: "\(first) while idle") }
-        try stream.send(CoordinatorMessage.capture(run: "run-1", scope: scope, count: counts))
+        switch first {
+        case .wait, .request: break
+        default: throw Breach(what: "\(first) while idle")
+        }
+        let asked = Time.now()
+        try stream.send(CoordinatorMessage.capture(run: "run-1", kind: kind, scope: scope, count: counts))
         try stream.flush()
+        guard case .clock(let time) = try stream.receive({ try AgentMessage(type: $0, body: $1) }),
+            (asked...Time.now()).contains(time)
+        else { throw Breach(what: "a capture without the agent's clock") }
         while true {
             let isOver = try stream.receive { type, body in try take(type, body) }
             frames += 1

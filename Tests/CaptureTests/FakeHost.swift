@@ -143,7 +143,7 @@ final class FakeHost: @unchecked Sendable {
             try coordinator.run()
         }
         let conversation = Conversation(FrameStream(ours), settings: settings, stop: stop)
-        let outcome = Result { try conversation.next(request: true) }
+        let outcome = Result { try conversation.next(request: .full) }
         ours.cut()
         try thread.join()
         return (try outcome.get(), coordinator)

@@ -97,7 +97,7 @@ struct ProgramTests {
         #expect(try Files.read("\(host.folder)/agent.key") != before)
         let text = String(decoding: try Files.read("\(host.folder)/agent.yaml"), as: UTF8.self)
         #expect(text.contains("docker: \(host.folder)/bin/docker\n"))
-        #expect(text.components("coordinator:") == 1)
+        #expect(text.components("coordinators:") == 1)
     }
 
     @Test func `another host key than the token's is refused`() throws {
@@ -193,6 +193,71 @@ struct ProgramTests {
         #expect(second.hasCommitted)
         child.signal(SIGTERM)
         _ = try child.wait()
+    }
+
+    @Test
+    func
+        `an agent goes to another coordinator of the fleet when its own is gone, and back to the last that worked`()
+        throws
+    {
+        let host = try FakeHost()
+        let first = try AgentServer()
+        let second = try AgentServer()
+        func place(_ server: AgentServer) -> CoordinatorPlace {
+            CoordinatorPlace(
+                address: "127.0.0.1:\(server.port)",
+                hostKey: server.hostKey.publicKey.fingerprint.text
+            )
+        }
+        func list() throws -> String {
+            let text = String(decoding: try Files.read("\(host.folder)/agent.yaml"), as: UTF8.self)
+            #expect(text.components("coordinators:") == 1 && text.contains("docker: "))
+            return text.split(separator: "\n").first { $0.hasPrefix("coordinators:") }.map(String.init) ?? ""
+        }
+        func entry(_ server: AgentServer) -> String { "\(place(server).address) \(place(server).hostKey)" }
+        try #require(try join(host, first) == 0)
+        #expect(try list() == "coordinators: [\"\(entry(first))\"]")
+        // What it is told counts from then on; what is no address is left out.
+        let nonsense = CoordinatorPlace(address: "::: no address", hostKey: place(second).hostKey)
+        first.coordinators = [nonsense, place(second), place(first)]
+        first.work = .capture { _ in }
+        #expect(try agent(["--config", host.folder, "backup"]).status == 0)
+        #expect(try list() == "coordinators: [\"\(entry(first))\", \"\(entry(second))\"]")
+
+        second.work = .capture { $0.kind = .database }
+        first.stop()
+        let moved = try agent(["--config", host.folder, "backup", "--database-only"])
+        #expect(moved.status == 0, "\(moved)")
+        #expect(second.last?.paths.contains("immich/upload") == false)
+        // The one that told is no longer of the fleet: what nobody shows a key for any more goes.
+        second.coordinators = [place(second)]
+        second.work = .capture { _ in }
+        #expect(try agent(["--config", host.folder, "backup"]).status == 0)
+        #expect(try list() == "coordinators: [\"\(entry(second))\"]")
+        second.stop()
+
+        // A file of a person, in another shape, and of an agent that knew one.
+        let block = "coordinators:\n  - \(entry(first))\n  - \(entry(second))\nhost: test\ndocker: none\n"
+        try Files.writeAtomically(Array(block.utf8), to: "\(host.folder)/agent.yaml")
+        let gone = try agent(["--config", host.folder, "backup"])
+        #expect(gone.status == 20)
+        #expect(gone.error.contains("none of the 2 coordinators can be reached"), "\(gone.error)")
+        let third = try AgentServer()
+        try #require(try join(host, third) == 0)
+        let text = String(decoding: try Files.read("\(host.folder)/agent.yaml"), as: UTF8.self)
+        #expect(text == "coordinators: [\"\(entry(third))\"]\nhost: \"test\"\ndocker: none\n")
+        let old = "coordinator: \(place(third).address)\nhost_key: \(place(third).hostKey)\n"
+        try Files.writeAtomically(Array(old.utf8), to: "\(host.folder)/agent.yaml")
+        third.work = .busy("not now")
+        #expect(try agent(["--config", host.folder, "backup"]).status == 11)
+        for wrong in [
+            "coordinators: [nas]\n",
+            "coordinators: [\"\(entry(first))\"]\nhost_key: \(place(first).hostKey)\n",
+        ] {
+            try Files.writeAtomically(Array(wrong.utf8), to: "\(host.folder)/agent.yaml")
+            let refused = try agent(["--config", host.folder, "backup"])
+            #expect(refused.status == 78 && refused.error.contains("agent.yaml:1"), "\(refused.error)")
+        }
     }
 
     // MARK: Helpers

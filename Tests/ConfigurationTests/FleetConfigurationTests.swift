@@ -52,7 +52,7 @@ private func refusal(_ text: String) -> String {
         #expect(
             read.listen == [Endpoint(host: "192.168.1.5", port: 22), Endpoint(host: "fe80::1", port: 2222)]
         )
-        #expect(read.address == Endpoint(host: "nas.example", port: 2222))
+        #expect(read.addresses == [Endpoint(host: "nas.example", port: 2222)])
         #expect(read.catalogue == "postgres://holdfast:secret@db/holdfast")
         #expect(read.scope(of: "lisbon") == .originals)
         #expect(read.scope(of: "porto") == .everything)

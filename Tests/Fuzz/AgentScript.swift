@@ -3,7 +3,7 @@ import Wire
 
 /// The agent's part of a capture: a valid conversation over a made-up library, which a mutator then spoils.
 final class AgentScript {
-    private enum Place { case root, deployment, immich, top, inside }
+    private enum Place { case root, deployment, immich, top, dump, inside }
 
     private struct Folder {
         let id: UInt64
@@ -20,6 +20,7 @@ final class AgentScript {
     /// Of the library; the same for many conversations, so that most of it is known from earlier.
     private let shape: UInt64
     private var mutator: FrameMutator
+    private let kind: CaptureKind
     private let deep: Bool
     private let abortAfter: Int
     private(set) var frames = 0
@@ -36,7 +37,8 @@ final class AgentScript {
     private var saidAttributes = false
     private var ended = false
 
-    init(seed: UInt64, shape: UInt64, rate: Int) {
+    init(seed: UInt64, shape: UInt64, rate: Int, _ kind: CaptureKind) {
+        self.kind = kind
         random = SplitMix(seed)
         self.shape = shape
         mutator = FrameMutator(rate: rate)
@@ -166,10 +168,13 @@ final class AgentScript {
         case .root:
             add("deployment", .deployment)
             add("immich", .immich)
+        case .immich where kind == .database: add("backups", .dump)
         case .immich:
             for name in ["backups", "encoded-video", "library", "profile", "thumbs", "upload"] {
                 add(name, .top)
             }
+        // Now and then with what does not belong there.
+        case .dump: if random.once(in: 8) { entries.append(file("extra", nil, &shaped)) }
         case .top, .deployment, .inside:
             if folder.place == .top { entries.append(file(".immich", 13, &shaped)) }
             if folder.place == .inside && deep && folder.depth < 1010 { add("deep", .inside) }

@@ -8,7 +8,7 @@ import Wire
 /// Runs captures of scripted agents against a real repository, and checks now and then what they left in it.
 final class Captures {
     private let repository: Repository
-    private var newest: BlobID?
+    private var newest: [CaptureKind: BlobID] = [:]
     private var units = 0
     private var shape: UInt64 = 0
     private(set) var checks = 0
@@ -31,24 +31,26 @@ final class Captures {
         if units % Self.generation == 0 { shape = random.next() }
         units += 1
         let rate = random.pick([0, 5, 50, 500, 500, 5000])
-        let script = AgentScript(seed: random.next(), shape: shape, rate: rate)
+        let kind: CaptureKind = random.once(in: 6) ? .database : .full
+        let script = AgentScript(seed: random.next(), shape: shape, rate: rate, kind)
         let channel = Script(seed: random.next(), more: script.more, hear: script.hear)
 
         var index = try repository.loadIndex()
         let adoption = try repository.adoptOrphanPacks(into: &index)
         if !adoption.aside.isEmpty { throw Damaged(description: "a pack of a capture before is damaged") }
-        let record = try repository.readSealed(Checkpoint.fileName)
+        let record = kind == .full ? try repository.readSealed(Checkpoint.fileName) : nil
         let checkpoint = record.flatMap { Checkpoint($0) }
         if record != nil && checkpoint == nil { throw Damaged(description: "a checkpoint cannot be read") }
-        let journal = try CaptureJournal(repository)
+        let journal = kind == .full ? try CaptureJournal(repository) : nil
         let writer = try BlobWriter(repository, index)
         let report = CaptureReport()
         let conversation = CaptureConversation(
+            kind,
             stream: FrameStream(channel),
             writer: writer,
             repository: repository,
-            earlier: [newest, checkpoint?.tree].compactMap { $0 },
-            resumed: (checkpoint?.partials ?? []) + [journal.partial].compactMap { $0 },
+            earlier: [newest[kind], checkpoint?.tree].compactMap { $0 },
+            resumed: (checkpoint?.partials ?? []) + [journal?.partial].compactMap { $0 },
             journal: journal,
             report: report,
             tick: tick
@@ -57,9 +59,11 @@ final class Captures {
         do {
             let tree = try conversation.run()
             try writer.flush()
-            try publish(tree)
-            newest = tree
-            outcome = "accepted" + (report.problemCount > 0 ? ", incomplete" : "")
+            try publish(tree, kind)
+            newest[kind] = tree
+            outcome =
+                "accepted" + (kind == .database ? ", the database alone" : "")
+                + (report.problemCount > 0 ? ", incomplete" : "")
         } catch {
             outcome = classOf(error)
             if !(error is CaptureError || error is WireError) {
@@ -73,7 +77,7 @@ final class Captures {
         return (script.frames, outcome)
     }
 
-    private func publish(_ tree: BlobID) throws {
+    private func publish(_ tree: BlobID, _ kind: CaptureKind) throws {
         let snapshot = Snapshot(
             time: ZonedTime(nanoseconds: Time.now()),
             tree: tree,
@@ -85,8 +89,10 @@ final class Captures {
             summary: nil
         )
         try repository.stageSnapshot(snapshot.encoded()).publish()
-        try repository.removeSide(Checkpoint.fileName)
-        try repository.removeSide(CaptureJournal.fileName)
+        if kind == .full {
+            try repository.removeSide(Checkpoint.fileName)
+            try repository.removeSide(CaptureJournal.fileName)
+        }
         snapshots += 1
     }
 
@@ -97,13 +103,15 @@ final class Captures {
         if let first = report.findings.first {
             throw Damaged(description: "the repository is damaged: \(first)")
         }
-        if let obstacle = report.obstacle, newest != nil { throw Damaged(description: "check: \(obstacle)") }
+        if let obstacle = report.obstacle, !newest.isEmpty {
+            throw Damaged(description: "check: \(obstacle)")
+        }
         for folder in ["snapshots", "index", "data", "holdfast"] {
             let path = "\(repository.path)/\(folder)"
             try Files.removeTree(path)
             try Files.makeDirectories(path)
         }
-        newest = nil
+        newest = [:]
     }
 }
 

@@ -41,8 +41,8 @@ struct Decoders {
         var link = Entry(kind: .symlink, name: Array("link".utf8))
         link.target = Array("../x".utf8)
         let fromAgent: [AgentMessage] = [
-            .join(version: 1, token: "hf1.x"), .hello(version: 1, program: "agent 1"), .wait, .request,
-            .dumpEnd,
+            .join(version: 1, token: "hf1.x"), .hello(version: 1, program: "agent 1"), .wait,
+            .request(.database), .clock(-1), .dumpEnd,
             .dump(name: "d.sql", kind: .cluster, immichVersion: "v1", postgresVersion: "15"),
             .list(entries: [file, link, Entry(kind: .directory, name: [0x7A])], last: true), .again, .commit,
             .fileEnd(FileEnd(status: .changing)), .expect(files: 1, bytes: 2), .folderFailed(errno: 5),
@@ -51,9 +51,10 @@ struct Decoders {
         ]
         let fromCoordinator: [CoordinatorMessage] = [
             .joined(host: "lisbon"), .welcome(version: 1, host: "lisbon"), .busy(message: "b"),
-            .capture(run: "r", scope: .everything, count: true), .committed(snapshot: "s"),
+            .capture(run: "r", kind: .full, scope: .everything, count: true), .committed(snapshot: "s"),
             .abort(message: "a"),
             .want([Wanted(index: 1, offset: 2), Wanted(index: 3, offset: 0)]), .refused(message: "r"),
+            .coordinators([CoordinatorPlace(address: "nas:2222", hostKey: "SHA256:x")]),
         ]
         let id = String(repeating: "ab", count: 32)
         let bytes64 = String(repeating: "A", count: 86) + "=="

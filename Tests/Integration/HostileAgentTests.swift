@@ -73,6 +73,7 @@ struct HostileAgentTests {
         ("a commit before everything was sent", { try $0.stream.send(AgentMessage.commit) }),
         ("a second dump", { try $0.beginDump() }),
         ("a greeting in between", { try $0.stream.send(AgentMessage.hello(version: 1, program: "x")) }),
+        ("a clock in between", { try $0.stream.send(AgentMessage.clock(0)) }),
         ("wait in between", { try $0.stream.send(AgentMessage.wait) }),
         (
             "a frame over the limit",

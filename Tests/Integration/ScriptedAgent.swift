@@ -14,6 +14,10 @@ final class ScriptedAgent {
     /// Where it connects.
     var port: UInt16
     private let hostKey: Fingerprint
+    /// Nanoseconds by which its clock is ahead.
+    var clockSkew: Int64 = 0
+    /// What it was told of the fleet last.
+    private(set) var coordinators: [CoordinatorPlace] = []
     private(set) var channel: SSHChannel
     private(set) var stream: FrameStream
 
@@ -38,13 +42,29 @@ final class ScriptedAgent {
         stream = FrameStream(channel)
         try stream.send(AgentMessage.hello(version: protocolVersion, program: "script"))
         guard case .welcome = try stream.receiveFromCoordinator() else { throw Late(what: "welcome") }
+        try tellTime()
+    }
+
+    private func tellTime() throws {
+        try stream.send(AgentMessage.clock(Time.now() &+ clockSkew))
+        try stream.flush()
     }
 
     /// Asks for a capture and waits until it starts.
-    func request() throws {
-        try stream.send(AgentMessage.request)
-        let answer = try stream.receiveFromCoordinator()
-        guard case .capture = answer else { throw Aborted(message: "\(answer)") }
+    func request(_ kind: CaptureKind = .full) throws {
+        try stream.send(AgentMessage.request(kind))
+        let answer = try hear()
+        guard case .capture(_, kind, _, _) = answer else { throw Aborted(message: "\(answer)") }
+        try tellTime()
+    }
+
+    /// The next that the coordinator says beside where others are.
+    func hear() throws -> CoordinatorMessage {
+        while true {
+            let message = try stream.receiveFromCoordinator()
+            guard case .coordinators(let places) = message else { return message }
+            coordinators = places
+        }
     }
 
     /// Sends a whole dump of at least `size` bytes.
@@ -122,6 +142,18 @@ final class ScriptedAgent {
         guard wanted.first?.index == 0 else { return wanted }
         try send(Self.marker, [])
         return Array(wanted.dropFirst())
+    }
+
+    /// A whole capture of the database alone, from the request on; gives the snapshot.
+    func backUpDatabase(_ size: Int = 2000) throws -> String {
+        try connect()
+        defer { channel.close(seconds: 1) }
+        try request(.database)
+        try dump(size)
+        try list([Self.folder("immich")])
+        try list([Self.folder("backups")])
+        try list([])
+        return try commit()
     }
 
     /// From the request to the place where `immich/upload` is to be listed.

@@ -179,9 +179,9 @@ struct SecretTests {
             Array("\(plant("another wrong password"))\n".utf8),
             to: installation.folder + "/state/passwords/listener"
         )
-        try listener.stream.send(AgentMessage.request)
+        try listener.stream.send(AgentMessage.request(.full))
         try listener.stream.flush()
-        said.append(("message to an agent", "\(try listener.stream.receiveFromCoordinator())"))
+        said.append(("message to an agent", "\(try listener.hear())"))
         listener.channel.close(seconds: 1)
 
         // No core of a process that knows something.

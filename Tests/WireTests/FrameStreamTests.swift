@@ -96,17 +96,17 @@ struct FrameStreamTests {
         let memory = Memory()
         let stream = FrameStream(memory)
         try stream.send(AgentMessage.wait)
-        try stream.send(AgentMessage.request)
+        try stream.send(AgentMessage.request(.full))
         #expect(memory.written.isEmpty)
         try stream.flush()
-        #expect(memory.written == [0, 0, 0, 0, 3, 0, 0, 0, 0, 4])
+        #expect(memory.written == [0, 0, 0, 0, 3, 1, 0, 0, 0, 4, 0])
         try stream.flush()
-        #expect(memory.writes == [10])
+        #expect(memory.writes == [11])
         // Waiting for an answer sends the question.
         memory.input = frame(70, [0, 0])
         try stream.send(AgentMessage.commit)
         #expect(try stream.receiveFromCoordinator() == .committed(snapshot: ""))
-        #expect(memory.writes == [10, 5])
+        #expect(memory.writes == [11, 5])
         // Large bodies leave with their headers, in one piece.
         let body = [UInt8](repeating: 7, count: 256 << 10)
         for _ in 0..<4 { try body.withUnsafeBytes { try stream.send(type: 6, body: $0) } }

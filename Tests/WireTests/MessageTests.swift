@@ -40,10 +40,10 @@ struct MessageTests {
     @Test func `types that don't exist, and those of the other side, are refused`() {
         for type in UInt8.min...UInt8.max {
             // `data` is no message.
-            if !(1...16).contains(type) || type == AgentMessage.dataType {
+            if !(1...17).contains(type) || type == AgentMessage.dataType {
                 #expect(throws: WireError.malformed("unknown type \(type)")) { try agentMessage(type, []) }
             }
-            if !(65...72).contains(type) {
+            if !(65...73).contains(type) {
                 #expect(throws: WireError.malformed("unknown type \(type)")) {
                     try coordinatorMessage(type, [])
                 }

@@ -72,7 +72,7 @@ extension SplitMix {
         end.inode = number()
         return [
             .join(version: number(), token: text()), .hello(version: number(), program: text()), .wait,
-            .request,
+            .request(Bool.random(using: &self) ? .full : .database), .clock(number()),
             .dump(
                 name: text(),
                 kind: Bool.random(using: &self) ? .database : .cluster,
@@ -101,6 +101,7 @@ extension SplitMix {
             .joined(host: text()), .welcome(version: number(), host: text()),
             .capture(
                 run: text(),
+                kind: Bool.random(using: &self) ? .full : .database,
                 scope: Bool.random(using: &self) ? .originals : .everything,
                 count: Bool.random(using: &self)
             ),
@@ -110,6 +111,11 @@ extension SplitMix {
                 }
             ),
             .committed(snapshot: text()), .abort(message: text()), .refused(message: text()),
+            .coordinators(
+                (0..<Int.random(in: 0...3, using: &self)).map { _ in
+                    CoordinatorPlace(address: text(), hostKey: text())
+                }
+            ),
         ]
     }
 

@@ -171,7 +171,7 @@ package final class AgentSession {
                     try stream.send(.busy(message: reason(error, host)))
                     continue
                 }
-                if let job, let reason = try perform(job, receiver) {
+                if let job, let reason = try perform(job, receiver, host) {
                     try stream.send(.busy(message: reason))
                 }
             default:
@@ -208,7 +208,7 @@ package final class AgentSession {
                     job = nil
                     try refuse(error, host)
                 }
-                if let job, try perform(job, receiver) == nil { return true }
+                if let job, try perform(job, receiver, host) == nil { return true }
             }
             Host.returnFreedMemory()
             tell("idle")
@@ -243,8 +243,8 @@ package final class AgentSession {
     }
 
     /// A capture is the one time when more comes than one thread can receive, hash and seal.
-    private func perform(_ job: CaptureJob, _ receiver: ReadAhead) throws -> String? {
-        try receiver.start()
+    private func perform(_ job: CaptureJob, _ receiver: ReadAhead, _ host: HostRow) throws -> String? {
+        try receiver.start(limit: fleet.policy(of: host.name).rateLimit)
         defer { receiver.stop() }
         return try job.perform()
     }

@@ -12,7 +12,9 @@ struct Service {
     private let listeners: [Int32]
     /// Readable when a signal came.
     private let wake: Int32
-    private let sessionArguments: [String]
+    private let inventory: Inventory
+    /// What came of the inventory while there was no catalogue to record it, and at the start.
+    private var unrecorded: Inventory.Outcome? = .accepted(changed: true, notes: [])
     private var catalogue: Catalogue?
     /// When to try for the catalogue again; it is a moment on the monotonic clock.
     private var retryAt: Int64 = 0
@@ -20,11 +22,11 @@ struct Service {
     private var pause: Int64 = 1
     private var table = SessionTable()
 
-    init(server: CatalogueServer, listeners: [Int32], wake: Int32, sessionArguments: [String]) throws {
+    init(server: CatalogueServer, listeners: [Int32], wake: Int32, inventory: Inventory) throws {
         self.server = server
         self.listeners = listeners
         self.wake = wake
-        self.sessionArguments = sessionArguments
+        self.inventory = inventory
         catalogue = try Self.connect(server)
     }
 
@@ -33,6 +35,7 @@ struct Service {
         let catalogue = try server.open(applicationName: "holdfast serve")
         try catalogue.markServing()
         try catalogue.connection.listen(Catalogue.Channel.jobs)
+        try catalogue.connection.listen(Catalogue.Channel.reload)
         try catalogue.endAbandonedRuns()
         return catalogue
     }
@@ -52,11 +55,43 @@ struct Service {
             }
         }
         reap()
+        if let outcome = unrecorded {
+            let inventory = self.inventory
+            var recorded = false
+            withCatalogue { catalogue, _ in
+                try outcome.record(inventory, in: catalogue, request: nil)
+                recorded = true
+            }
+            if recorded { unrecorded = nil }
+        }
+        var requests: [String] = []
         withCatalogue { catalogue, table in
             for notification in try catalogue.connection.notifications(timeout: 0) {
-                if let host = Int32(notification.payload) { table.wake(host: host) }
+                if notification.channel == Catalogue.Channel.reload {
+                    requests.append(notification.payload)
+                } else if let host = Int32(notification.payload) {
+                    table.wake(host: host)
+                }
             }
         }
+        let name = coordinatorName(inventory.current)
+        for request in requests.compactMap({ Catalogue.reloadRequest($0, to: name) }) { reload(for: request) }
+    }
+
+    /// Takes up the inventory as it is now, or says why not.
+    ///
+    /// - Parameter request: Whose answer is awaited.
+    mutating func reload(for request: String? = nil) {
+        let inventory = self.inventory
+        let outcome = inventory.reload()
+        outcome.log(inventory)
+        unrecorded = outcome
+        var recorded = false
+        withCatalogue { catalogue, _ in
+            try outcome.record(inventory, in: catalogue, request: request)
+            recorded = true
+        }
+        if recorded { unrecorded = nil }
     }
 
     private func drain(_ descriptor: Int32) {
@@ -70,7 +105,7 @@ struct Service {
             let connection = FileDescriptor(owning: socket)
             // Closed at once when there is no room for one more stranger; those whose key is known stay.
             guard table.makeRoom(for: peer) else { return }
-            try table.start(socket: connection, peer: peer, arguments: sessionArguments)
+            try table.start(socket: connection, peer: peer, arguments: ["--config", inventory.acceptedPath])
         } catch {
             Log.write(.error, "cannot take a connection: \(error)")
             // Out of descriptors or processes: the listener stays readable, so wait a little.

@@ -11,10 +11,12 @@ package final class ReadAhead: ByteChannel {
     package init(_ channel: SSHChannel) { state = State(channel) }
     deinit { stop() }
 
-    package func start() throws {
+    /// - Parameter limit: Bytes a second, at least 1, that are received; nil for no limit. The other side is held back by
+    ///   SSH's window, and at first may be that far ahead (`SSHChannel.window`).
+    package func start(limit: Int64? = nil) throws {
         guard thread == nil else { return }
         let state = self.state
-        try state.begin()
+        try state.begin(limit.map { RateLimit(rate: $0, now: Time.monotonic()) })
         thread = try Thread("receive") { state.run() }
     }
 
@@ -45,6 +47,8 @@ package final class ReadAhead: ByteChannel {
         private var first = 0
         private var count = 0
         private var outcome: Outcome?
+        /// The thread's alone while it runs.
+        private var limit: RateLimit?
         private var runs = false
         private var stopping = false
         /// Counts what may have made libssh take in bytes that no poll(2) will tell of any more.
@@ -64,10 +68,12 @@ package final class ReadAhead: ByteChannel {
         init(_ channel: SSHChannel) { self.channel = channel }
         deinit { ring.deallocate() }
 
-        func begin() throws {
+        func begin(_ limit: RateLimit?) throws {
             let wake = try socketPair()
+            channel.limitWindow(toRate: limit?.rate)
             monitor.locked {
                 self.wake = wake
+                self.limit = limit
                 if ring.count == 0 { ring = .allocate(byteCount: Self.capacity, alignment: 4096) }
                 runs = true
                 stopping = false
@@ -83,6 +89,7 @@ package final class ReadAhead: ByteChannel {
         }
 
         func ended() {
+            channel.limitWindow(toRate: nil)
             monitor.locked {
                 runs = false
                 if let wake {
@@ -111,7 +118,12 @@ package final class ReadAhead: ByteChannel {
                     guard let got = try turn.locked({ try channel.readNow(into: free) }) else {
                         return finish(.closed)
                     }
-                    if got > 0 { received(got) } else { try awaitInput(seen) }
+                    if got > 0 {
+                        received(got)
+                        holdBack(got)
+                    } else {
+                        try awaitInput(seen)
+                    }
                 }
             } catch { finish(.failed(error)) }
         }
@@ -122,7 +134,8 @@ package final class ReadAhead: ByteChannel {
                 while count == ring.count && !stopping { monitor.wait() }
                 if stopping { return nil }
                 let start = (first + count) % ring.count
-                let length = min(ring.count - count, ring.count - start)
+                let room = min(ring.count - count, ring.count - start)
+                let length = limit.map { min(room, $0.portion) } ?? room
                 return (UnsafeMutableRawBufferPointer(rebasing: ring[start..<start + length]), writes)
             }
         }
@@ -132,6 +145,12 @@ package final class ReadAhead: ByteChannel {
                 count += bytes
                 monitor.wakeAll()
             }
+        }
+
+        /// Sleeps until more may be received: a tenth of a second, or little more. Nothing is locked meanwhile.
+        private func holdBack(_ bytes: Int) {
+            let wait = limit?.take(bytes, now: Time.monotonic()) ?? 0
+            if wait > 0 { Time.sleep(seconds: Double(wait) / 1e9) }
         }
 
         private func finish(_ outcome: Outcome) {

@@ -140,8 +140,8 @@ extension HostSetting.Value {
     fileprivate var text: String {
         switch self {
         case .text(let text), .word(let text): text
-        case .bytes(let count): Human.bytes(count)
-        case .bytesPerSecond(let count): Human.bytes(count) + "/s"
+        case .bytes(let count): Units.text(bytes: count)
+        case .bytesPerSecond(let count): Units.text(bytes: count) + "/s"
         case .duration(let nanoseconds): Units.text(nanoseconds: nanoseconds)
         case .part(let part): Self.figure(part * 100) + " %"
         case .number(let number): Self.figure(number)

@@ -50,7 +50,7 @@ func serve(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> Ex
             throw CommandFailure(.failed, "\(error)\(advice)")
         }
     }
-    let metrics = try MetricsExporter(fleet.metrics, server: server) { try settings.fleet() }
+    let metrics = try MetricsExporter(fleet.metrics, server: server) { inventory.current }
     defer { withExtendedLifetime(metrics) {} }
     var service = try Service(
         server: server,

@@ -174,6 +174,19 @@ private let everything = """
         #expect(RetentionPolicy.Span(text) == span)
     }
 
+    @Test(
+        arguments: [
+            (500_000_000_000, "500 GB"), (20 << 30, "20 GiB"), (1_500_000_000, "1500 MB"),
+            (100_000, "100 kB"),
+            (1, "1 B"), (1023, "1023 B"), (1 << 20, "1 MiB"), (1_234_567, "1234567 B"),
+            (1000 << 30, "1000 GiB"),
+        ] as [(Int64, String)]
+    )
+    func `sizes are shown as they are written`(_ bytes: Int64, _ text: String) {
+        #expect(Units.text(bytes: bytes) == text)
+        #expect(Units.bytes(text) == bytes)
+    }
+
     @Test(arguments: ["", "7", "d", "-1d", "1d2d", "7x", "1.5d", "99999999999999999999d", "2000y", "1d,"])
     func `what is no span is none`(_ text: String) { #expect(RetentionPolicy.Span(text) == nil) }
 

@@ -103,8 +103,8 @@ struct InventoryTests {
         }
         func row(_ name: String) -> [String]? { rows.first { $0.first == name } }
         #expect(row("scope") == ["scope", "everything", "fleet.yaml:10"])
-        #expect(row("size_limit") == ["size_limit", "2.00", "TB", "fleet.yaml:7"])
-        #expect(row("rate_limit") == ["rate_limit", "20.0", "MB/s", "fleet.yaml:11"])
+        #expect(row("size_limit") == ["size_limit", "2", "TB", "fleet.yaml:7"])
+        #expect(row("rate_limit") == ["rate_limit", "20", "MB/s", "fleet.yaml:11"])
         #expect(row("schedule.full") == ["schedule.full", "30", "2", "*", "*", "*", "fleet.yaml:6"])
         #expect(row("schedule.window") == ["schedule.window", "6h", "default"])
         #expect(row("thresholds.database.critical") == ["thresholds.database.critical", "32h", "default"])

@@ -14,7 +14,8 @@ func configCheck(_ arguments: inout ArgumentReader, _ settings: Settings) throws
     try arguments.finish()
     let bytes = try YAMLNode.bytes(of: file)
     let fleet = try FleetConfiguration(bytes, file: file)
-    let notes = try inventoryNotes(fleet, bytes, isInUse: file == settings.configurationPath, settings)
+    var notes = fleet.surprises(now: Time.now())
+    notes += try inventoryNotes(fleet, bytes, isInUse: file == settings.configurationPath, settings)
     let names = fleet.hosts.keys.sorted()
     let now = Time.now()
     if settings.json {

@@ -25,7 +25,7 @@ final class Inventory: Sendable {
     private let folder: StateFolder
     private let held: Mutex<(fleet: FleetConfiguration, bytes: [UInt8])>
 
-    /// Takes up the file at `path`.
+    /// Reads the file at `path`; `accept` takes it up.
     ///
     /// - Throws: `ConfigurationError`, or `CommandFailure` where `init` has not been run.
     init(_ path: String) throws {
@@ -33,8 +33,13 @@ final class Inventory: Sendable {
         let (fleet, bytes) = try Self.read(path)
         try fleet.requireSetUp()
         folder = fleet.folder
-        try Files.writeAtomically(bytes, to: folder.acceptedInventory)
         held = Mutex((fleet, bytes))
+    }
+
+    /// Writes the copy. Before that a service that runs already on the same state is not disturbed.
+    func accept() throws {
+        let bytes = held.withLock { $0.bytes }
+        try Files.writeAtomically(bytes, to: folder.acceptedInventory)
     }
 
     /// What is in force.

@@ -77,6 +77,7 @@ extension Inventory.Outcome {
         var fields: [(String, JSON)] = [("request", JSON(request)), ("file", JSON(inventory.path))]
         switch self {
         case .accepted(let changed, var notes):
+            notes += inventory.current.surprises(now: Time.now())
             notes += try inventory.current.strangers(in: catalogue)
             fields += [("changed", JSON(changed)), ("notes", .array(notes.map { JSON($0) }))]
             try catalogue.recordInventory(

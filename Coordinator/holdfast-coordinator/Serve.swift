@@ -50,6 +50,7 @@ func serve(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> Ex
             throw CommandFailure(.failed, "\(error)\(advice)")
         }
     }
+    try inventory.accept()
     let metrics = try MetricsExporter(fleet.metrics, server: server) { inventory.current }
     defer { withExtendedLifetime(metrics) {} }
     var service = try Service(

@@ -42,6 +42,7 @@ struct Service {
 
     /// Waits for something to happen, at most five seconds, without a catalogue one, and deals with it.
     mutating func step() {
+        record()
         let sessions = table.sessions
         let database = catalogue?.connection.descriptor ?? -1
         let polled = [wake, database] + listeners + sessions.map(\.control)
@@ -55,15 +56,6 @@ struct Service {
             }
         }
         reap()
-        if let outcome = unrecorded {
-            let inventory = self.inventory
-            var recorded = false
-            withCatalogue { catalogue, _ in
-                try outcome.record(inventory, in: catalogue, request: nil)
-                recorded = true
-            }
-            if recorded { unrecorded = nil }
-        }
         var requests: [String] = []
         withCatalogue { catalogue, table in
             for notification in try catalogue.connection.notifications(timeout: 0) {
@@ -82,16 +74,22 @@ struct Service {
     ///
     /// - Parameter request: Whose answer is awaited.
     mutating func reload(for request: String? = nil) {
-        let inventory = self.inventory
         let outcome = inventory.reload()
         outcome.log(inventory)
         unrecorded = outcome
-        var recorded = false
+        record(for: request)
+    }
+
+    /// Writes down what came of the inventory last, as soon as there is a catalogue.
+    private mutating func record(for request: String? = nil) {
+        guard let outcome = unrecorded else { return }
+        let inventory = self.inventory
+        var isRecorded = false
         withCatalogue { catalogue, _ in
             try outcome.record(inventory, in: catalogue, request: request)
-            recorded = true
+            isRecorded = true
         }
-        if recorded { unrecorded = nil }
+        if isRecorded { unrecorded = nil }
     }
 
     private func drain(_ descriptor: Int32) {

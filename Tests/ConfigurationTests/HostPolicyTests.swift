@@ -143,6 +143,32 @@ private let everything = """
         #expect(line("outside.vm-203", "lisbon") == 37)
     }
 
+    @Test func `hosts that are backed up less often than they are warned of are named`() throws {
+        let now: Int64 = 1_790_000_000_000_000_000
+        #expect(try fleet("hosts: { a: , b: }\n").surprises(now: now) == [])
+        let text = """
+            defaults: { schedule: { time_zone: UTC } }
+            hosts:
+              a: { schedule: { full: "0 3 * * 0" } }
+              b: { schedule: { full: "0 3 * * 0" } }
+              c: { schedule: { full: "0 3 * * 0" }, thresholds: { full: { warning: 8d, critical: 9d } } }
+              d: { schedule: { full: never, database: "0 3 * * *" }, thresholds: { full: { warning: 1d } } }
+              e: { schedule: { database: never } }
+              f: { schedule: { database: "0 1 * * mon-fri" } }
+
+            """
+        #expect(
+            try fleet(text).surprises(now: now) == [
+                "a, b: up to 7d pass between two full captures (0 3 * * 0), and 26h are a warning: raise "
+                    + "`thresholds.full`",
+                "d: no full capture is ever due, and the age of the last one counts all the same: see "
+                    + "`thresholds.full`",
+                "f: up to 3d pass between two database captures (0 1 * * mon-fri), and 26h are a warning: raise "
+                    + "`thresholds.database`",
+            ]
+        )
+    }
+
     @Test func `what nothing says is a default`() throws {
         let settings = try fleet("defaults: { grace: 1d }\n").settings(of: "any")
         #expect(settings.filter { $0.line != nil }.map(\.name) == ["grace"])

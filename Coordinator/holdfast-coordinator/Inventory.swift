@@ -61,14 +61,18 @@ final class Inventory: Sendable {
                 }
                 let changed = bytes != held.bytes
                 if changed { try Files.writeAtomically(bytes, to: folder.acceptedInventory) }
-                let listen = held.fleet.listen
+                // The sockets stay what they are.
+                let old = held.fleet
                 held = (fleet, bytes)
-                guard fleet.listen != listen else { return .accepted(changed: changed, notes: []) }
-                // What the sockets are is known only from the start.
-                held.fleet.listen = listen
+                held.fleet.listen = old.listen
+                held.fleet.metrics = old.metrics
+                let later = [
+                    fleet.listen == old.listen ? nil : "listen",
+                    fleet.metrics == old.metrics ? nil : "metrics",
+                ].compactMap { $0 }
                 return .accepted(
                     changed: changed,
-                    notes: ["`listen` counts from the next restart of the service"]
+                    notes: later.map { "`\($0)` counts from the next restart of the service" }
                 )
             }
         } catch let error as SystemCallError {

@@ -102,10 +102,8 @@ let package = Package(
         program(
             "Coordinator/holdfast-coordinator",
             [
-                "Sessions", "Catalogue", "Metrics", "Fleet", "Retention", "Restore", "Retrieval",
-                "Repository",
-                "Postgres",
-                "SSH",
+                "Sessions", "Catalogue", "Metrics", "Fleet", "Retention", "Schedule", "Restore", "Retrieval",
+                "Repository", "Postgres", "SSH",
                 "Wire",
                 "Immich",
                 "Configuration", "Arguments", "JSON", "Posix",

@@ -16,7 +16,7 @@ package struct EventRow: Sendable, Equatable {
     /// A JSON object.
     package let data: String
 
-    fileprivate init(_ row: PostgresResult.Row) throws(PostgresError) {
+    init(_ row: PostgresResult.Row) throws(PostgresError) {
         id = try row.int64("id")
         time = try row.int64("time")
         host = try row.text("host_id") == nil ? nil : row.int32("host_id")

@@ -8,11 +8,16 @@ package final class Catalogue {
     package let connection: PostgresConnection
 
     /// Channels of NOTIFY. `jobs` carries the host's id when a run was queued for it, `runs` the run's id when its
-    /// state changed, `cancel` the run's id when somebody asked for its end.
+    /// state changed, `cancel` the run's id when somebody asked for its end. On `reload` a service is asked to take up its
+    /// inventory, on `reloaded` it answers, and `inventory` says that another one may be in force
+    /// (`Catalogue+Inventory.swift`).
     package enum Channel {
         package static let jobs = "holdfast_jobs"
         package static let runs = "holdfast_runs"
         package static let cancel = "holdfast_cancel"
+        package static let reload = "holdfast_reload"
+        package static let reloaded = "holdfast_reloaded"
+        package static let inventory = "holdfast_inventory"
     }
 
     /// Connects, refuses what cannot serve, and brings the schema up to date.

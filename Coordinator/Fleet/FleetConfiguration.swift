@@ -72,7 +72,7 @@ package struct FleetConfiguration: Sendable, Equatable {
 
     /// Reads the file at `path`.
     package init(path: String = defaultPath) throws(ConfigurationError) {
-        try self.init(YAMLNode.read(path), file: path)
+        try self.init(YAMLNode.bytes(of: path), file: path)
     }
 
     /// Reads what the file at `path` held.

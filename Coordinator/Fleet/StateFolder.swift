@@ -7,6 +7,7 @@ package import Posix
 /// STATE/host_key            the SSH host key that agents pin (0600)
 /// STATE/recovery.json       the recovery passphrase's costly hash, from which new repositories get their key (0600)
 /// STATE/passwords/HOST      the password of a host's repository, one line (0600)
+/// STATE/fleet.accepted.yaml the inventory that the running service goes by, a copy (0600)
 /// STATE/catalogue/          the private PostgreSQL
 /// ```
 package struct StateFolder: Sendable {
@@ -16,6 +17,7 @@ package struct StateFolder: Sendable {
 
     package var hostKey: String { "\(path)/host_key" }
     package var recovery: String { "\(path)/recovery.json" }
+    package var acceptedInventory: String { "\(path)/fleet.accepted.yaml" }
     package var catalogue: String { "\(path)/catalogue" }
     package func passwordFile(of host: String) -> String { "\(path)/passwords/\(host)" }
 

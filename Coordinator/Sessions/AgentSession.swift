@@ -176,7 +176,7 @@ package final class AgentSession {
                     try stream.send(.busy(message: reason(error, host)))
                     continue
                 }
-                if let job, let reason = try perform(job, receiver) {
+                if let job, let reason = try perform(job, receiver, host) {
                     try stream.send(.busy(message: reason))
                 }
             default:
@@ -213,7 +213,7 @@ package final class AgentSession {
                     job = nil
                     try refuse(error, host)
                 }
-                if let job, try perform(job, receiver) == nil { return true }
+                if let job, try perform(job, receiver, host) == nil { return true }
             }
             Host.returnFreedMemory()
             tell("idle")
@@ -248,8 +248,8 @@ package final class AgentSession {
     }
 
     /// A capture is the one time when more comes than one thread can receive, hash and seal.
-    private func perform(_ job: CaptureJob, _ receiver: ReadAhead) throws -> String? {
-        try receiver.start { try job.look() }
+    private func perform(_ job: CaptureJob, _ receiver: ReadAhead, _ host: HostRow) throws -> String? {
+        try receiver.start(limit: fleet.policy(of: host.name).rateLimit) { try job.look() }
         defer { receiver.stop() }
         return try job.perform()
     }

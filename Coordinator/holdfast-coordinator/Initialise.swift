@@ -11,7 +11,8 @@ import Sessions
 /// shown here and never again.
 func initialise(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> ExitCode {
     try arguments.finish()
-    let fleet = try settings.fleet()
+    let fleet = try FleetConfiguration(path: settings.configurationPath)
+    try settings.becomeOwner(of: fleet)
     let folder = fleet.folder
     if folder.isSetUp {
         throw CommandFailure(

@@ -32,6 +32,24 @@ private let commands = [
     ),
     Command(words: ["serve"], synopsis: "", summary: "receive backups until stopped", run: serve),
     Command(
+        words: ["reload"],
+        synopsis: "",
+        summary: "have the running service take up a changed inventory",
+        run: reload
+    ),
+    Command(
+        words: ["config", "check"],
+        synopsis: "[FILE]",
+        summary: "check the inventory and show when what is due",
+        run: configCheck
+    ),
+    Command(
+        words: ["config", "show"],
+        synopsis: "HOST",
+        summary: "show what counts for a host, and where it comes from",
+        run: configShow
+    ),
+    Command(
         words: ["host", "add"],
         synopsis: "NAME",
         summary: "add an Immich host and print its join line",

@@ -10,17 +10,23 @@ import Sessions
 import Synchronization
 
 /// `serve`: listens, starts a session process per connection, and wakes sessions when there is work for their host.
-/// It alone listens to the catalogue. It ends on SIGTERM and SIGINT, after its sessions, each of which leaves its
+/// It alone listens to the catalogue. On SIGHUP it takes up a changed inventory. It ends on SIGTERM and SIGINT, after its sessions, each of which leaves its
 /// capture in order.
 func serve(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> ExitCode {
     try arguments.finish()
-    let fleet = try settings.fleet()
-    try fleet.requireSetUp()
+    try settings.becomeOwner(of: FleetConfiguration(path: settings.configurationPath))
+    let inventory = try Inventory(settings.configurationPath)
+    let fleet = inventory.current
     let stopping = Atomic(false)
+    let reloading = Atomic(false)
     let wake = try FileDescriptor.pipe()
     let wakeEnd = wake.write
-    try Signals.watch([SIGTERM, SIGINT, SIGCHLD]) { number in
-        if number != SIGCHLD { stopping.store(true, ordering: .relaxed) }
+    try Signals.watch([SIGTERM, SIGINT, SIGHUP, SIGCHLD]) { number in
+        switch number {
+        case SIGCHLD: break
+        case SIGHUP: reloading.store(true, ordering: .relaxed)
+        default: stopping.store(true, ordering: .relaxed)
+        }
         var byte: UInt8 = 0
         _ = write(wakeEnd, &byte, 1)
     }
@@ -45,17 +51,21 @@ func serve(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> Ex
             throw CommandFailure(.failed, "\(error)\(advice)")
         }
     }
-    let metrics = try MetricsExporter(fleet.metrics, server: server) { try settings.fleet() }
+    try inventory.accept()
+    let metrics = try MetricsExporter(fleet.metrics, server: server) { inventory.current }
     defer { withExtendedLifetime(metrics) {} }
     var service = try Service(
         server: server,
         listeners: listeners,
         wake: wake.read,
-        sessionArguments: ["--config", settings.configurationPath],
+        inventory: inventory,
         hostKey: KeyPair.load(fleet.folder.hostKey).publicKey.fingerprint.text,
         addresses: fleet.dialled
     )
-    while !stopping.load(ordering: .relaxed) { service.step() }
+    while !stopping.load(ordering: .relaxed) {
+        if reloading.exchange(false, ordering: .relaxed) { service.reload() }
+        service.step()
+    }
     Log.write(.notice, "stopping")
     service.stop()
     return .done

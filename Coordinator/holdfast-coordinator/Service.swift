@@ -12,9 +12,11 @@ struct Service {
     private let listeners: [Int32]
     /// Readable when a signal came.
     private let wake: Int32
-    private let sessionArguments: [String]
+    private let inventory: Inventory
     private let hostKey: String
     private let addresses: [String]
+    /// What came of the inventory while there was no catalogue to record it, and at the start.
+    private var unrecorded: Inventory.Outcome? = .accepted(changed: true, notes: [])
     private var catalogue: Catalogue?
     /// When to try for the catalogue again; it is a moment on the monotonic clock.
     private var retryAt: Int64 = 0
@@ -35,14 +37,14 @@ struct Service {
         server: CatalogueServer,
         listeners: [Int32],
         wake: Int32,
-        sessionArguments: [String],
+        inventory: Inventory,
         hostKey: String,
         addresses: [String]
     ) throws {
         self.server = server
         self.listeners = listeners
         self.wake = wake
-        self.sessionArguments = sessionArguments
+        self.inventory = inventory
         self.hostKey = hostKey
         self.addresses = addresses
         catalogue = try Self.connect(server, hostKey, addresses)
@@ -55,6 +57,7 @@ struct Service {
         let catalogue = try server.open(applicationName: "holdfast serve")
         try catalogue.markServing()
         try catalogue.connection.listen(Catalogue.Channel.jobs)
+        try catalogue.connection.listen(Catalogue.Channel.reload)
         try catalogue.noteCoordinator(hostKey: hostKey, machine: Host.name, addresses: addresses)
         try catalogue.endAbandonedRuns()
         return catalogue
@@ -62,6 +65,7 @@ struct Service {
 
     /// Waits for something to happen, at most five seconds, without a catalogue one, and deals with it.
     mutating func step() {
+        record()
         let sessions = table.sessions
         let database = catalogue?.connection.descriptor ?? -1
         let polled = [wake, database] + listeners + sessions.map(\.control)
@@ -75,12 +79,41 @@ struct Service {
             }
         }
         reap()
+        var requests: [String] = []
         withCatalogue { catalogue, table in
             for notification in try catalogue.connection.notifications(timeout: 0) {
-                if let host = Int32(notification.payload) { table.wake(host: host) }
+                if notification.channel == Catalogue.Channel.reload {
+                    requests.append(notification.payload)
+                } else if let host = Int32(notification.payload) {
+                    table.wake(host: host)
+                }
             }
         }
         tidy()
+        let name = coordinatorName(inventory.current)
+        for request in requests.compactMap({ Catalogue.reloadRequest($0, to: name) }) { reload(for: request) }
+    }
+
+    /// Takes up the inventory as it is now, or says why not.
+    ///
+    /// - Parameter request: Whose answer is awaited.
+    mutating func reload(for request: String? = nil) {
+        let outcome = inventory.reload()
+        outcome.log(inventory)
+        unrecorded = outcome
+        record(for: request)
+    }
+
+    /// Writes down what came of the inventory last, as soon as there is a catalogue.
+    private mutating func record(for request: String? = nil) {
+        guard let outcome = unrecorded else { return }
+        let inventory = self.inventory
+        var isRecorded = false
+        withCatalogue { catalogue, _ in
+            try outcome.record(inventory, in: catalogue, request: request)
+            isRecorded = true
+        }
+        if isRecorded { unrecorded = nil }
     }
 
     /// What is written down every minute, and every few hours.
@@ -110,7 +143,7 @@ struct Service {
             let connection = FileDescriptor(owning: socket)
             // Closed at once when there is no room for one more stranger; those whose key is known stay.
             guard table.makeRoom(for: peer) else { return }
-            try table.start(socket: connection, peer: peer, arguments: sessionArguments)
+            try table.start(socket: connection, peer: peer, arguments: ["--config", inventory.acceptedPath])
         } catch {
             Log.write(.error, "cannot take a connection: \(error)")
             // Out of descriptors or processes: the listener stays readable, so wait a little.

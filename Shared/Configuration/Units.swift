@@ -39,6 +39,17 @@ package enum Units {
         return parts.isEmpty ? "0s" : parts.joined(separator: " ")
     }
 
+    /// A size as `bytes` reads it, whole in the largest unit that it fills: `500 GB`, `20 GiB`, `1500 MB`.
+    package static func text(bytes: Int64) -> String {
+        let units: [(String, Int64)] = [
+            ("TiB", 1 << 40), ("TB", 1_000_000_000_000), ("GiB", 1 << 30), ("GB", 1_000_000_000),
+            ("MiB", 1 << 20), ("MB", 1_000_000), ("KiB", 1 << 10), ("kB", 1000),
+        ]
+        // Of 1000 GiB and the same in kB the shorter is meant.
+        let fitting = units.filter { bytes >= $0.1 && bytes % $0.1 == 0 }.map { "\(bytes / $0.1) \($0.0)" }
+        return fitting.min { $0.count < $1.count } ?? "\(bytes) B"
+    }
+
     private static func whole(_ value: Double) -> Int64? { value < 0x1p62 ? Int64(value.rounded()) : nil }
 
     /// `1h 30m` as (1, h), (30, m); nil when it is not numbers and units in turn.

@@ -26,11 +26,14 @@ extension YAMLNode {
 
     /// Reads the YAML file at `path`.
     package static func read(_ path: String) throws(ConfigurationError) -> YAMLNode {
-        let bytes: [UInt8]
-        do { bytes = try Files.read(path, limit: sizeLimit) } catch {
+        try parse(bytes(of: path), file: path)
+    }
+
+    /// What the file at `path` holds, for `parse`.
+    package static func bytes(of path: String) throws(ConfigurationError) -> [UInt8] {
+        do { return try Files.read(path, limit: sizeLimit) } catch {
             throw ConfigurationError(file: path, line: nil, "cannot be read: \(error.reason)")
         }
-        return try parse(bytes, file: path)
     }
 }
 

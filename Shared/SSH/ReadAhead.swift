@@ -12,12 +12,15 @@ package final class ReadAhead: ByteChannel {
     package init(_ channel: SSHChannel) { state = State(channel) }
     deinit { stop() }
 
-    /// - Parameter whileWaiting: Called by `read` once a second as long as nothing comes; what it throws ends that `read`.
-    package func start(whileWaiting: @escaping () throws -> Void = {}) throws {
+    /// - Parameters:
+    ///   - limit: Bytes a second, at least 1, that are received; nil for no limit. The other side is held back by
+    ///     SSH's window, and at first may be that far ahead (`SSHChannel.window`).
+    ///   - whileWaiting: Called by `read` once a second as long as nothing comes; what it throws ends that `read`.
+    package func start(limit: Int64? = nil, whileWaiting: @escaping () throws -> Void = {}) throws {
         guard thread == nil else { return }
         self.whileWaiting = whileWaiting
         let state = self.state
-        try state.begin()
+        try state.begin(limit.map { RateLimit(rate: $0, now: Time.monotonic()) })
         thread = try Thread("receive") { state.run() }
     }
 
@@ -55,6 +58,8 @@ package final class ReadAhead: ByteChannel {
         private var first = 0
         private var count = 0
         private var outcome: Outcome?
+        /// The thread's alone while it runs.
+        private var limit: RateLimit?
         private var runs = false
         private var stopping = false
         /// Counts what may have made libssh take in bytes that no poll(2) will tell of any more.
@@ -74,10 +79,12 @@ package final class ReadAhead: ByteChannel {
         init(_ channel: SSHChannel) { self.channel = channel }
         deinit { ring.deallocate() }
 
-        func begin() throws {
+        func begin(_ limit: RateLimit?) throws {
             let wake = try socketPair()
+            channel.limitWindow(toRate: limit?.rate)
             monitor.locked {
                 self.wake = wake
+                self.limit = limit
                 if ring.count == 0 { ring = .allocate(byteCount: Self.capacity, alignment: 4096) }
                 runs = true
                 stopping = false
@@ -93,6 +100,7 @@ package final class ReadAhead: ByteChannel {
         }
 
         func ended() {
+            channel.limitWindow(toRate: nil)
             monitor.locked {
                 runs = false
                 if let wake {
@@ -121,7 +129,12 @@ package final class ReadAhead: ByteChannel {
                     guard let got = try turn.locked({ try channel.readNow(into: free) }) else {
                         return finish(.closed)
                     }
-                    if got > 0 { received(got) } else { try awaitInput(seen) }
+                    if got > 0 {
+                        received(got)
+                        holdBack(got)
+                    } else {
+                        try awaitInput(seen)
+                    }
                 }
             } catch { finish(.failed(error)) }
         }
@@ -132,7 +145,8 @@ package final class ReadAhead: ByteChannel {
                 while count == ring.count && !stopping { monitor.wait() }
                 if stopping { return nil }
                 let start = (first + count) % ring.count
-                let length = min(ring.count - count, ring.count - start)
+                let room = min(ring.count - count, ring.count - start)
+                let length = limit.map { min(room, $0.portion) } ?? room
                 return (UnsafeMutableRawBufferPointer(rebasing: ring[start..<start + length]), writes)
             }
         }
@@ -142,6 +156,12 @@ package final class ReadAhead: ByteChannel {
                 count += bytes
                 monitor.wakeAll()
             }
+        }
+
+        /// Sleeps until more may be received: a tenth of a second, or little more. Nothing is locked meanwhile.
+        private func holdBack(_ bytes: Int) {
+            let wait = limit?.take(bytes, now: Time.monotonic()) ?? 0
+            if wait > 0 { Time.sleep(seconds: Double(wait) / 1e9) }
         }
 
         private func finish(_ outcome: Outcome) {

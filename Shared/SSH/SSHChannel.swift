@@ -12,6 +12,7 @@ package final class SSHChannel: ByteChannel {
     private let guardian: ChannelGuard
     private let scratch: UnsafeMutableRawBufferPointer
     private var sinceWidened = SSHChannel.window
+    private var wanted = SSHChannel.window
     private var closed = false
 
     /// Ends the connection from another thread.
@@ -99,14 +100,20 @@ package final class SSHChannel: ByteChannel {
     /// Throws when the other machine no longer answers.
     func checkPeer() throws { try session.checkPeer() }
 
-    /// Keeps the window near `window` bytes: libssh widens it to what a caller wants to read at once, whatever
+    /// Bytes under way to us that suffice for so many a second, on a path of half a second; nil for as many as come. Less
+    /// than the other side was allowed before takes effect once that much has come.
+    func limitWindow(toRate rate: Int64?) {
+        wanted = rate.map { min(Self.window, max(Self.window / 8, Int(clamping: $0 / 2))) } ?? Self.window
+    }
+
+    /// Keeps the window near `wanted` bytes: libssh widens it to what a caller wants to read at once, whatever
     /// comes of it. The error stream serves for that because it stays empty (`ChannelGuard`), so that the
     /// call returns at once and nothing is copied. Not while bytes wait to be read: the call also takes in
     /// what the socket holds, and if that were its end, libssh would no longer hand them out.
     private func widen() throws {
-        guard sinceWidened >= Self.window / 4, ssh_channel_poll(channel, 0) == 0 else { return }
+        guard sinceWidened >= wanted / 4, ssh_channel_poll(channel, 0) == 0 else { return }
         sinceWidened = 0
-        let got = ssh_channel_read_timeout(channel, scratch.baseAddress, UInt32(Self.window), 1, 0)
+        let got = ssh_channel_read_timeout(channel, scratch.baseAddress, UInt32(wanted), 1, 0)
         if got == SSH_ERROR { throw session.failure() }
     }
 

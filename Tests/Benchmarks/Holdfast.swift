@@ -32,7 +32,7 @@ final class Holdfast: Tool {
             repositories: \(folder)/nas/repositories
             listen: 127.0.0.1:\(port)
             address: 127.0.0.1:\(port)
-            defaults: { scope: everything }
+            defaults: { scope: everything, schedule: { full: never, database: never, prune: never } }
 
             """
         do {

@@ -34,6 +34,7 @@ struct IdleBench {
             repositories: \(folder)/repositories
             listen: 127.0.0.1:\(port)
             address: 127.0.0.1:\(port)
+            defaults: { schedule: { full: never, database: never, prune: never } }
 
             """
         try Files.writeAtomically(Array(fleet.utf8), to: "\(folder)/fleet.yaml")

@@ -143,6 +143,32 @@ private let everything = """
         #expect(line("outside.vm-203", "lisbon") == 37)
     }
 
+    @Test func `hosts that are backed up less often than they are warned of are named`() throws {
+        let now: Int64 = 1_790_000_000_000_000_000
+        #expect(try fleet("hosts: { a: , b: }\n").surprises(now: now) == [])
+        let text = """
+            defaults: { schedule: { time_zone: UTC } }
+            hosts:
+              a: { schedule: { full: "0 3 * * 0" } }
+              b: { schedule: { full: "0 3 * * 0" } }
+              c: { schedule: { full: "0 3 * * 0" }, thresholds: { full: { warning: 8d, critical: 9d } } }
+              d: { schedule: { full: never, database: "0 3 * * *" }, thresholds: { full: { warning: 1d } } }
+              e: { schedule: { database: never } }
+              f: { schedule: { database: "0 1 * * mon-fri" } }
+
+            """
+        #expect(
+            try fleet(text).surprises(now: now) == [
+                "a, b: up to 7d pass between two full captures (0 3 * * 0), and 26h are a warning: raise "
+                    + "`thresholds.full`",
+                "d: no full capture is ever due, and the age of the last one counts all the same: see "
+                    + "`thresholds.full`",
+                "f: up to 3d pass between two database captures (0 1 * * mon-fri), and 26h are a warning: raise "
+                    + "`thresholds.database`",
+            ]
+        )
+    }
+
     @Test func `what nothing says is a default`() throws {
         let settings = try fleet("defaults: { grace: 1d }\n").settings(of: "any")
         #expect(settings.filter { $0.line != nil }.map(\.name) == ["grace"])
@@ -172,6 +198,19 @@ private let everything = """
     ])
     func `spans are those of restic, and weeks`(_ text: String, _ span: RetentionPolicy.Span) {
         #expect(RetentionPolicy.Span(text) == span)
+    }
+
+    @Test(
+        arguments: [
+            (500_000_000_000, "500 GB"), (20 << 30, "20 GiB"), (1_500_000_000, "1500 MB"),
+            (100_000, "100 kB"),
+            (1, "1 B"), (1023, "1023 B"), (1 << 20, "1 MiB"), (1_234_567, "1234567 B"),
+            (1000 << 30, "1000 GiB"),
+        ] as [(Int64, String)]
+    )
+    func `sizes are shown as they are written`(_ bytes: Int64, _ text: String) {
+        #expect(Units.text(bytes: bytes) == text)
+        #expect(Units.bytes(text) == bytes)
     }
 
     @Test(arguments: ["", "7", "d", "-1d", "1d2d", "7x", "1.5d", "99999999999999999999d", "2000y", "1d,"])

@@ -117,7 +117,12 @@ struct Decoders {
             "inventory",
             text(
                 "state: /s\nlisten: [\"[::]:2222\", 1.2.3.4:5]\ncatalogue: postgres://u@h/d\nkeep_free: 20 GiB\n"
-                    + "defaults: { scope: originals, size_limit: 1 TB }\nhosts:\n  lisbon: { scope: everything }\n"
+                    + "defaults: { scope: originals, size_limit: 1 TB, rate_limit: 20 MB/s }\nhosts:\n  lisbon:\n"
+                    + "    schedule: { full: \"30 2 * * mon-fri\", database: never, time_zone: Europe/Lisbon, window: 4h }\n"
+                    + "    retention: { full: { daily: 14, within: 1y6m7d12h }, database: all }\n"
+                    + "    thresholds: { full: { warning: 26h, critical: 50h } }\n"
+                    + "    watch: { dump_shrink: 12.5 %, slow: 2.5 }\n"
+                    + "    outside: { vm: \"/dump/a-*.zst, 26h, 50h\" }\n"
             )
         ) { _ = try FleetConfiguration(YAMLNode.parse($0, file: "f"), file: "f") }
         add("YAML", text("a: &x [1, 2]\nb: *x\nc: |\n  text\n", "- a\n- {b: c}\n? d\n: e\n")) {

@@ -40,9 +40,9 @@ struct HostileAgentTests {
         init(_ installation: Installation) throws {
             let peak = Posix.Thread.Peak()
             self.peak = peak
-            let configuration = installation.configuration
+            let folder = installation.folder
             thread = try Posix.Thread.Running(every: 0.02) {
-                for pid in Installation.sessions(of: configuration) { peak.note(residentPeak(pid)) }
+                for pid in Installation.sessions(of: folder) { peak.note(residentPeak(pid)) }
             }
         }
 
@@ -236,14 +236,10 @@ struct HostileAgentTests {
         #expect(listed.status == 0, "\(listed)")
         _ = try place.neighbour.backUp(2, of: 100_000)
         #expect(throws: ScriptedAgent.Aborted.self) { try place.liar.backUp(1, of: 10) }
-        let text = try Files.read(place.installation.configuration)
-        let raised = String(decoding: text, as: UTF8.self).split(separator: "\n").filter {
-            !$0.hasPrefix("hosts")
+        try place.installation.configure { text in
+            let others = text.split(separator: "\n").filter { !$0.hasPrefix("hosts") }
+            return others.joined(separator: "\n") + "\nhosts: { liar: { size_limit: 1 GB } }\n"
         }
-        try Files.writeAtomically(
-            Array((raised.joined(separator: "\n") + "\nhosts: { liar: { size_limit: 1 GB } }\n").utf8),
-            to: place.installation.configuration
-        )
         _ = try place.liar.backUp(2, of: 100_000)
     }
 

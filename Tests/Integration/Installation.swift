@@ -11,7 +11,7 @@ final class Installation {
     private(set) var recoveryPassphrase = ""
     private var service: pid_t?
 
-    /// - Parameter extra: Lines added to fleet.yaml.
+    /// - Parameter extra: Lines added to fleet.yaml. Nothing is scheduled unless they say it.
     /// - Parameter prepare: Called with the folder before anything is in it.
     /// - Parameter address: Where it listens.
     init(extra: String = "", address: String = "127.0.0.1", prepare: (String) throws -> Void = { _ in })
@@ -28,16 +28,34 @@ final class Installation {
             repositories: \(folder)/repositories
             listen: \(address):\(port)
             address: \(address):\(port)
-            \(extra)
+            \(Self.unscheduled(extra))
 
             """
         try Files.writeAtomically(Array(text.utf8), to: configuration, mode: 0o644)
     }
 
-    /// Adds a line to fleet.yaml; a running `serve` takes it in with the next run.
+    /// Lines of fleet.yaml with all schedules off, unless there is one in them.
+    static func unscheduled(_ lines: String) -> String {
+        if lines.contains("schedule:") { return lines }
+        let never = "schedule: { full: never, database: never, prune: never }"
+        guard let start = lines.firstRange(of: "defaults:") else { return "defaults: { \(never) }\n\(lines)" }
+        let rest = lines[start.upperBound...].drop { $0 == " " }
+        guard rest.first == "{" else { return lines }
+        return lines[..<start.upperBound] + " { \(never), " + rest.dropFirst()
+    }
+
+    /// Adds a line to fleet.yaml, which a running `serve` takes up.
     func configure(_ line: String) throws {
-        let text = try Files.read(configuration)
-        try Files.writeAtomically(text + Array("\(line)\n".utf8), to: configuration, mode: 0o644)
+        try configure { $0 + "\(line)\n" }
+    }
+
+    /// Changes fleet.yaml, which a running `serve` takes up.
+    func configure(_ change: (String) -> String) throws {
+        let text = change(String(decoding: try Files.read(configuration), as: UTF8.self))
+        try Files.writeAtomically(Array(text.utf8), to: configuration, mode: 0o644)
+        guard service != nil else { return }
+        let outcome = try coordinator("reload")
+        guard outcome.status == 0 else { throw Unexpected(outcome) }
     }
 
     deinit {
@@ -125,10 +143,12 @@ final class Installation {
     }
 
     /// The session processes of this coordinator.
-    func sessions() -> [pid_t] { Self.sessions(of: configuration) }
+    func sessions() -> [pid_t] { Self.sessions(of: folder) }
 
-    static func sessions(of configuration: String) -> [pid_t] {
-        ((try? Directory.names("/proc")) ?? []).compactMap { name in
+    static func sessions(of folder: String) -> [pid_t] {
+        // What serve has accepted is what it gives to sessions.
+        let configuration = folder + "/state/fleet.accepted.yaml"
+        return ((try? Directory.names("/proc")) ?? []).compactMap { name in
             guard let pid = pid_t(String(decoding: name, as: UTF8.self)),
                 let line = try? Files.read("/proc/\(pid)/cmdline")
             else { return nil }

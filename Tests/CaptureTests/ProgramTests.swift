@@ -226,6 +226,15 @@ struct ProgramTests {
 
         second.work = .capture { $0.kind = .database }
         first.stop()
+        let doctor = try agent(["--config", host.folder, "doctor"]).output
+        #expect(
+            doctor.contains("note     coordinator: ") && doctor.contains("connection refused"),
+            "\(doctor)"
+        )
+        #expect(
+            doctor.contains("ok       coordinator: \(place(second).address) accepts this machine"),
+            "\(doctor)"
+        )
         let moved = try agent(["--config", host.folder, "backup", "--database-only"])
         #expect(moved.status == 0, "\(moved)")
         #expect(second.last?.paths.contains("immich/upload") == false)

@@ -3,10 +3,11 @@ import Postgres
 
 /// What retention needs to know of a host, and what it changes. Times are nanoseconds since 1970-01-01T00:00:00Z.
 extension Catalogue {
-    /// A host's forgotten snapshots that can still be recalled, the one that was forgotten last first.
+    /// A host's forgotten snapshots that can still be recalled, those that were forgotten last first, and of these the
+    /// newest.
     package func forgottenSnapshots(of host: HostRow) throws -> [SnapshotRow] {
         try snapshots(of: host, asideToo: true).filter { $0.state == .forgotten }
-            .sorted { ($0.forgotten ?? 0, $0.id) > ($1.forgotten ?? 0, $1.id) }
+            .sorted { ($0.forgotten ?? 0, $0.time, $0.id) > ($1.forgotten ?? 0, $1.time, $1.id) }
     }
 
     /// Makes a snapshot's row say that its file lies in `holdfast/forgotten/` since `time`.

@@ -134,6 +134,7 @@ package final class ForgetJob {
         let text = "\(done.count) snapshots were forgotten: \(ids)\(done.count > 20 ? " and more" : "")"
         Log.write(.notice, "\(host.name): \(text)")
         // The files themselves say it too.
+        try? lease.catalogue.log(text, run: run.id)
         try? lease.catalogue.addEvent(.info, kind: "forgotten", host: host.id, text)
     }
 }

@@ -56,10 +56,6 @@ final class RetentionRig {
     func rebuild() throws {
         let outcome = try installation.coordinator("catalogue", "rebuild", "--json")
         guard outcome.status == 0 else { throw Unexpected(outcome) }
-        // Until snapshots of the database alone are captured, nothing else says it.
-        for (id, snapshot) in try repository.snapshots() where snapshot.tags.contains("kind:database") {
-            try installation.sql("UPDATE snapshots SET kind = 'database' WHERE id = '\(id)'")
-        }
     }
 
     func forget(_ arguments: String...) throws -> Outcome {

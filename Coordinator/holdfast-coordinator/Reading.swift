@@ -14,6 +14,9 @@ extension FleetConfiguration {
             let repository = try openRepository(of: name)
             let lease = try HostLease(host, .reading, server: server.address)
             defer { lease.release() }
+            // One that was killed before must not stand in a stock client's way once this is done.
+            let alive = try lease.catalogue.liveLeases()
+            _ = try repository.removeDeadLocks { alive.contains($0) }
             let lock = try SharedLock(repository, owner: lease.id)
             try lock.confirm()
             defer { lock.release() }

@@ -6,11 +6,11 @@ extension Catalogue {
     /// asking again gives that one.
     package func queueRun(host: HostRow, kind: RunKind = .full) throws -> RunRow {
         try connection.transaction {
-            // The update that changes nothing makes the row come back, and keeps it from being claimed meanwhile.
+            // The update makes the row come back, and keeps it from being claimed meanwhile.
             let row = try connection.query(
                 """
                 INSERT INTO runs AS r (id, host_id, kind, state, requested) VALUES ($1, $2, $3, 'queued', $4)
-                ON CONFLICT (host_id, kind) WHERE state = 'queued' DO UPDATE SET requested = r.requested
+                ON CONFLICT (host_id, kind) WHERE state = 'queued' DO UPDATE SET scheduled = false
                 RETURNING id
                 """,
                 [newUUID(), host.id, kind.rawValue, Time.now()]

@@ -14,11 +14,11 @@ extension Catalogue {
     package func put(_ job: JobRow) throws {
         try connection.execute(
             """
-            INSERT INTO jobs (host_id, kind, schedule, handled, next, due, attempts, retry_at, run_id, last_run, missed,
-                waits, note)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-            ON CONFLICT (host_id, kind) DO UPDATE SET (schedule, handled, next, due, attempts, retry_at, run_id,
-                last_run, missed, waits, note) = ($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+            INSERT INTO jobs (host_id, kind, schedule, handled, next, due, attempts, retry_at, window_end, run_id,
+                last_run, missed, waits, note)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+            ON CONFLICT (host_id, kind) DO UPDATE SET (schedule, handled, next, due, attempts, retry_at, window_end,
+                run_id, last_run, missed, waits, note) = ($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
             """,
             job.parameters
         )
@@ -88,8 +88,9 @@ extension Catalogue {
 
     // MARK: - What jobs are planned from
 
-    /// When the newest good run of each kind was begun and ended, for hosts that have jobs. Those that began behind `now`
-    /// were begun by a clock that was wrong, and count for nothing.
+    /// When the newest good run of each kind was begun and ended, for hosts that have jobs. Epochs tell which is the newest,
+    /// because clocks can be put back; one that was begun behind `now` was begun by a clock that was wrong, and proves
+    /// nothing.
     package func goodRuns(before now: Int64) throws -> [Int32: [RunKind: GoodRun]] {
         var result: [Int32: [RunKind: GoodRun]] = [:]
         for row in try connection.query(
@@ -98,8 +99,9 @@ extension Catalogue {
             FROM (SELECT DISTINCT host_id FROM jobs) h, (VALUES ('full'), ('database'), ('forget'), ('prune')) k (kind),
                 LATERAL (
                     SELECT started, ended FROM runs
-                    WHERE host_id = h.host_id AND kind = k.kind AND state IN ('done', 'incomplete') AND started <= $1
-                    ORDER BY started DESC LIMIT 1) r
+                    WHERE host_id = h.host_id AND kind = k.kind AND state IN ('done', 'incomplete') AND epoch IS NOT NULL
+                    ORDER BY epoch DESC LIMIT 1) r
+            WHERE r.started <= $1
             """,
             [now]
         ) {

@@ -17,6 +17,8 @@ package struct JobRow: Sendable, Equatable {
     package var attempts = 0
     /// When it is tried again after those.
     package var retryAt: Int64?
+    /// Later than this it is not tried again; nil before the first attempt.
+    package var windowEnd: Int64?
     /// The run that works on it.
     package var run: String?
     /// The one that was over last.
@@ -48,6 +50,7 @@ package struct JobRow: Sendable, Equatable {
         due = try row.optionalInt64("due")
         attempts = try row.int("attempts")
         retryAt = try row.optionalInt64("retry_at")
+        windowEnd = try row.optionalInt64("window_end")
         run = try row.text("run_id")
         lastRun = try row.text("last_run")
         missed = try row.int("missed")
@@ -57,8 +60,8 @@ package struct JobRow: Sendable, Equatable {
 
     var parameters: [(any PostgresParameter)?] {
         [
-            host, kind.rawValue, schedule, handled, next, due, attempts, retryAt, run, lastRun, missed, waits,
-            note,
+            host, kind.rawValue, schedule, handled, next, due, attempts, retryAt, windowEnd, run, lastRun, missed,
+            waits, note,
         ]
     }
 }

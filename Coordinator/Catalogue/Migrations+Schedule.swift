@@ -3,7 +3,7 @@ extension Migrations {
     static let schedule = """
         -- Queued by the schedule, and no person waits for it.
         ALTER TABLE runs ADD COLUMN scheduled boolean NOT NULL DEFAULT false;
-        CREATE INDEX runs_good ON runs (host_id, kind, started) WHERE state IN ('done', 'incomplete');
+        CREATE INDEX runs_good ON runs (host_id, kind, epoch) WHERE state IN ('done', 'incomplete');
 
         -- Each host's work of one kind. An occurrence is one time at which it is due; at most one is under way.
         CREATE TABLE jobs (
@@ -19,6 +19,8 @@ extension Migrations {
             due bigint,
             attempts integer NOT NULL DEFAULT 0,
             retry_at bigint,
+            -- Later than this it is not tried again.
+            window_end bigint,
             -- The run that works on it.
             run_id uuid REFERENCES runs ON DELETE SET NULL,
             -- The one that was over last.

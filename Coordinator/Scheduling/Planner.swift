@@ -33,7 +33,7 @@ package struct RunEnd: Sendable, Equatable {
 ///   forward leaves none out. When the clock had been ahead by more than one occurrence, those are due again at their
 ///   time: one run too many is better than a week without any.
 /// - It waits for its agent, for its turn and for whoever holds the host's locks as long as it takes. Once a run of it failed,
-///   it is tried again with growing pauses until its window is over. An attempt that was cut off by the loss of a connection
+///   it is tried again with growing pauses until the window that its first attempt opened is over. An attempt that was cut off by the loss of a connection
 ///   or of the coordinator has one more, whenever that is possible again.
 /// - A good run that was begun after it was due is as good as its own: a person's, or a full capture for a database.
 package struct Planner {
@@ -137,7 +137,10 @@ package struct Planner {
             end.state == .interrupted || end.failure == .connection || end.failure == .stopped
         let base = (wasCut ? 20 : 300) * Self.second
         let retry = now + timing.pause(afterAttempts: job.attempts, due: due, base: base)
-        let windowEnd = due + timing.offset + timing.window
+        // One that had to wait until it could begin at all has its whole window: a host that was away has hardly started
+        // everything when its agent is back.
+        let windowEnd = job.windowEnd ?? max(due + timing.offset, end.started ?? now) + timing.window
+        job.windowEnd = windowEnd
         // The window may be over when host or coordinator is back, and they never had their chance.
         let isOwed = wasCut && (end.started ?? 0) < windowEnd
         if retry > windowEnd && !isOwed {
@@ -155,6 +158,7 @@ package struct Planner {
         job.due = due
         job.attempts = 0
         job.retryAt = nil
+        job.windowEnd = nil
         job.waits = nil
     }
 
@@ -162,6 +166,7 @@ package struct Planner {
         job.due = nil
         job.attempts = 0
         job.retryAt = nil
+        job.windowEnd = nil
         job.waits = nil
     }
 }

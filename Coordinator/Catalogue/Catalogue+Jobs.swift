@@ -169,28 +169,4 @@ extension Catalogue {
             }
         )
     }
-
-    // MARK: - Cancelling
-
-    /// Asks for the end of a run: one that waits ends at once, one that is under way is told.
-    ///
-    /// - Returns: The run as it is then; one that was over already stays as it was.
-    package func requestCancel(_ run: RunRow, why: String) throws -> RunRow? {
-        try connection.transaction {
-            let ended = try connection.execute(
-                "UPDATE runs SET state = 'cancelled', ended = $2, error = $3 WHERE id = $1 AND state = 'queued'",
-                [run.id, Time.now(), why]
-            )
-            let asked = try connection.execute(
-                """
-                UPDATE runs SET cancel_requested = coalesce(cancel_requested, $2)
-                WHERE id = $1 AND state = 'running'
-                """,
-                [run.id, Time.now()]
-            )
-            if ended == 1 { try notify(Channel.runs, run.id) }
-            if asked == 1 { try notify(Channel.cancel, run.id) }
-            return try self.run(run.id)
-        }
-    }
 }

@@ -170,6 +170,22 @@ extension Catalogue {
         ).first.map { try RunRow($0) }
     }
 
+    /// The runs whose ids begin with `text`, at most a few.
+    package func runs(beginningWith text: String) throws -> [RunRow] {
+        guard !text.isEmpty, text.utf8.allSatisfy({ $0 == 0x2D || Self.isHexadecimal($0) }) else { return [] }
+        return try connection.query(
+            """
+            SELECT \(RunRow.columns) FROM runs r JOIN hosts h ON h.id = r.host_id
+            WHERE r.id::text LIKE $1 ORDER BY r.requested DESC LIMIT 3
+            """,
+            [text.lowercased() + "%"]
+        ).map { try RunRow($0) }
+    }
+
+    private static func isHexadecimal(_ byte: UInt8) -> Bool {
+        (0x30...0x39).contains(byte) || (0x41...0x46).contains(byte) || (0x61...0x66).contains(byte)
+    }
+
     /// The newest runs first, of one host or of all.
     package func runs(host: HostRow? = nil, limit: Int = 100) throws -> [RunRow] {
         try connection.query(

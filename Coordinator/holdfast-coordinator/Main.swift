@@ -75,6 +75,20 @@ private let commands = [
         summary: "back up a host now and watch it",
         run: backup
     ),
+    Command(
+        words: ["jobs"],
+        synopsis: "[HOST]",
+        summary: "show what is scheduled, when it is due, and what it waits for",
+        run: jobs
+    ),
+    Command(words: ["runs"], synopsis: "[HOST] [--limit N]", summary: "list the newest runs", run: runs),
+    Command(words: ["run", "show"], synopsis: "ID", summary: "show one run", run: runShow),
+    Command(
+        words: ["cancel"],
+        synopsis: "RUN|HOST",
+        summary: "end a run that waits or is under way",
+        run: cancel
+    ),
     Command(words: ["status"], synopsis: "", summary: "show how every host stands", run: status),
     Command(
         words: ["snapshots"],

@@ -75,13 +75,13 @@ extension Catalogue {
     }
 
     /// Ends a run whose process, a child of this coordinator, ended without saying so.
-    package func failRun(_ run: String, reason: String) throws {
+    package func failRun(_ run: String, reason: String, failure: RunRow.Failure = .other) throws {
         let touched = try connection.execute(
             """
-            UPDATE runs SET state = 'failed', ended = $2, error = $3, failure = 'other'
+            UPDATE runs SET state = 'failed', ended = $2, error = $3, failure = $4
             WHERE id = $1 AND state IN ('queued', 'running')
             """,
-            [run, Time.now(), reason]
+            [run, Time.now(), reason, failure.rawValue]
         )
         if touched == 1 { try notify(Channel.runs, run) }
     }

@@ -53,7 +53,8 @@ extension Catalogue {
             """
             UPDATE runs SET state = 'cancelled', ended = $2, error = $3, failure = $4
             WHERE host_id = $1 AND state = 'queued' AND kind IN \(RunKind.capturesSQL)
-                AND EXISTS (SELECT FROM runs WHERE host_id = $1 AND state = 'running')
+                AND EXISTS (
+                    SELECT FROM runs WHERE host_id = $1 AND state = 'running' AND kind IN \(RunKind.capturesSQL))
             RETURNING id
             """,
             [host, Time.now(), reason, RunRow.Failure.locked.rawValue]

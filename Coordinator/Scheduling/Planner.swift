@@ -40,6 +40,8 @@ package struct Planner {
     package let timing: JobTiming
 
     private static let second: Int64 = 1_000_000_000
+    /// Between the end of a capture and forgetting.
+    private static let forgetDelay = 300 * second
 
     package init(_ timing: JobTiming) { self.timing = timing }
 
@@ -78,7 +80,11 @@ package struct Planner {
     ///   - captured: When the newest good capture ended, for `forget`.
     package func advance(_ job: inout JobRow, good: Int64?, captured: Int64? = nil, now: Int64) {
         if timing.cron == nil {
-            if let captured, captured != job.handled, job.run == nil {
+            // A little later, so that it does not stand in the way of who looks at what was just captured. One that ended in
+            // the future did so by a clock that was wrong.
+            if let captured, captured != job.handled, job.run == nil,
+                now >= captured + Self.forgetDelay || now < captured
+            {
                 job.handled = captured
                 open(&job, captured)
             }

@@ -1,3 +1,4 @@
+import Arguments
 import Catalogue
 import Fleet
 import Glibc
@@ -14,6 +15,8 @@ final class Errands: Sendable {
         let run: String
         /// How, with its last words.
         let reason: String
+        /// Somebody else worked on the host.
+        let isLocked: Bool
     }
 
     /// What a command says on stderr; it goes on to the log.
@@ -55,7 +58,7 @@ final class Errands: Sendable {
         let run: String
         let words: Words
         /// How it ended, and when on the monotonic clock; nil while it runs.
-        var end: (description: String, at: Int64)?
+        var end: (how: ChildProcess.End, at: Int64)?
     }
 
     private let entries = Mutex<[pid_t: Entry]>([:])
@@ -88,7 +91,7 @@ final class Errands: Sendable {
 
     /// Notes that a process is over; nothing happens for a process that is none of these.
     func ended(_ pid: pid_t, _ end: ChildProcess.End) {
-        entries.withLock { $0[pid]?.end = ("\(end)", Time.monotonic()) }
+        entries.withLock { $0[pid]?.end = (end, Time.monotonic()) }
     }
 
     /// The commands that ended since, each told of once.
@@ -102,7 +105,11 @@ final class Errands: Sendable {
                 else { continue }
                 let last = entry.words.last
                 result.append(
-                    Ended(run: entry.run, reason: "its command ended: \(last.isEmpty ? end.description : last)")
+                    Ended(
+                        run: entry.run,
+                        reason: "its command ended: \(last.isEmpty ? "\(end.how)" : last)",
+                        isLocked: end.how == .exit(ExitCode.locked.rawValue)
+                    )
                 )
                 entries[pid] = nil
             }

@@ -26,8 +26,8 @@ struct Command: Sendable {
 private let commands = [
     Command(
         words: ["init"],
-        synopsis: "",
-        summary: "set up the state folder and show the recovery passphrase",
+        synopsis: "[--further]",
+        summary: "set up the state folder and show the recovery passphrase; or one more coordinator of a fleet",
         run: initialise
     ),
     Command(words: ["serve"], synopsis: "", summary: "receive backups until stopped", run: serve),

@@ -55,8 +55,10 @@ func runShow(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> 
         try catalogue.endAbandonedRuns()
         let run = try catalogue.chooseRun(text)
         let problems = try catalogue.problems(run: run.id)
+        let log = try catalogue.log(of: run.id)
         if settings.json {
-            printJSON(runJSON(run, problems))
+            let lines = log.map { JSON([("time", instant($0.time)), ("line", JSON($0.text))]) }
+            printJSON(["run": runJSON(run, problems), "log": .array(lines)])
             return .done
         }
         let figures = run.figures
@@ -87,6 +89,8 @@ func runShow(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> 
         fact("error", run.error)
         if figures.problems > 0 { put("\(Human.count(figures.problems)) entries were not as they should be:\n") }
         for problem in problems { put("  \(escaped(problem.path)): \(problem.message)\n") }
+        if !log.isEmpty { put("log\n") }
+        for line in log { put("  \(Time.local(line.time))  \(line.text)\n") }
         return .done
     }
 }

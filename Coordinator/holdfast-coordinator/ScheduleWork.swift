@@ -22,7 +22,9 @@ final class ScheduleWork: @unchecked Sendable {
             scheduler = (catalogue, Scheduler(catalogue))
             Log.write(.info, "this coordinator keeps the schedule")
         }
-        for ended in errands.takeEnded() { try catalogue.failRun(ended.run, reason: ended.reason) }
+        for ended in errands.takeEnded() {
+            try catalogue.failRun(ended.run, reason: ended.reason, failure: ended.isLocked ? .locked : .other)
+        }
         // Whoever asked may have done so while nobody listened.
         for run in errands.runs where try catalogue.run(run)?.cancelRequested != nil { errands.cancel(run) }
         let waiting = try scheduler?.1.pass(inventory.current, now: Time.now()) ?? []

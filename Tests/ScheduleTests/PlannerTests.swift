@@ -249,18 +249,20 @@ struct PlannerTests {
         #expect(JobTiming(.forget, host: "lisbon", forgetting) == nil)
         forgetting.retention = [.full: .init([.daily: 7])]
         let planner = Planner(try #require(JobTiming(.forget, host: "lisbon", forgetting)))
-        var job = planner.job(host: 1, now: 5000, captured: 1000)
-        planner.advance(&job, good: nil, captured: 1000, now: 5000)
+        var job = planner.job(host: 1, now: 5 * hour, captured: hour)
+        planner.advance(&job, good: nil, captured: hour, now: 5 * hour)
         #expect(job.due == nil)
-        planner.advance(&job, good: nil, captured: 6000, now: 6001)
-        #expect(job.due == 6000)
+        planner.advance(&job, good: nil, captured: 6 * hour, now: 6 * hour + minute)
+        #expect(job.due == nil)
+        planner.advance(&job, good: nil, captured: 6 * hour, now: 6 * hour + 5 * minute)
+        #expect(job.due == 6 * hour)
         job.run = "r"
-        planner.ended(&job, RunEnd(.done), now: 6100)
-        planner.advance(&job, good: 6050, captured: 6000, now: 6200)
+        planner.ended(&job, RunEnd(.done), now: 6 * hour + 6 * minute)
+        planner.advance(&job, good: 6 * hour + 5 * minute, captured: 6 * hour, now: 7 * hour)
         #expect(job.due == nil)
         // Also after a clock was put back.
-        planner.advance(&job, good: 500, captured: 600, now: 700)
-        #expect(job.due == 600)
+        planner.advance(&job, good: hour, captured: 2 * hour, now: 3 * hour)
+        #expect(job.due == 2 * hour)
     }
 }
 

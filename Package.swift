@@ -103,7 +103,8 @@ let package = Package(
         program(
             "Coordinator/holdfast-coordinator",
             [
-                "Sessions", "Scheduling", "Catalogue", "Metrics", "Fleet", "Retention", "Schedule", "Restore", "Retrieval",
+                "Sessions", "Scheduling", "Catalogue", "Metrics", "Fleet", "Retention", "Schedule", "Restore",
+                "Retrieval",
                 "Repository", "Postgres", "SSH",
                 "Wire",
                 "Immich",

@@ -119,10 +119,15 @@ extension Catalogue {
         try connection.query(
             """
             SELECT \(RunRow.columns) FROM runs r JOIN hosts h ON h.id = r.host_id
-            WHERE r.state IN ('queued', 'running') ORDER BY r.requested, r.id
+            WHERE r.id IN (
+                SELECT id FROM runs WHERE state = 'queued' UNION ALL SELECT id FROM runs WHERE state = 'running')
+            ORDER BY r.requested, r.id
             """
         ).map { try RunRow($0) }
     }
+
+    /// Tells the host's agent once more that a run waits.
+    package func wakeAgent(host: Int32) throws { try notify(Channel.jobs, String(host)) }
 
     // MARK: - Agents that wait for work
 

@@ -46,8 +46,9 @@ extension Catalogue {
         )
     }
 
-    /// Ends what waits for the agent of a host on which another run is under way; whoever asked is told the reason. Without such a
-    /// run the holder of the lock is just about to take what waits.
+    /// Ends what waits for the agent of a host on which another capture is under way; whoever asked is told the reason. Without
+    /// such a run the holder of the lock is just about to take what waits, or the coordinator works there itself, and what
+    /// waits has its turn when that is over.
     package func refuseQueuedRuns(host: Int32, reason: String) throws {
         let rows = try connection.query(
             """

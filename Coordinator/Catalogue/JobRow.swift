@@ -60,7 +60,8 @@ package struct JobRow: Sendable, Equatable {
 
     var parameters: [(any PostgresParameter)?] {
         [
-            host, kind.rawValue, schedule, handled, next, due, attempts, retryAt, windowEnd, run, lastRun, missed,
+            host, kind.rawValue, schedule, handled, next, due, attempts, retryAt, windowEnd, run, lastRun,
+            missed,
             waits, note,
         ]
     }

@@ -42,7 +42,11 @@ package struct JobTiming: Sendable, Equatable {
     /// 1970-01-01T00:00:00Z.
     package func next(after instant: Int64) -> Int64? {
         let second: Int64 = 1_000_000_000
-        guard let next = cron?.next(after: instant >= 0 ? instant / second : (instant + 1) / second - 1, in: zone)
+        guard
+            let next = cron?.next(
+                after: instant >= 0 ? instant / second : (instant + 1) / second - 1,
+                in: zone
+            )
         else { return nil }
         let (nanoseconds, overflow) = next.multipliedReportingOverflow(by: second)
         return overflow ? nil : nanoseconds

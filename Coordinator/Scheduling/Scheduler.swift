@@ -31,19 +31,30 @@ package final class Scheduler {
     /// - Returns: The errands whose commands may have to be started.
     package func pass(_ fleet: FleetConfiguration, now: Int64) throws -> [Errand] {
         try catalogue.endAbandonedRuns()
+        let open = try catalogue.openRuns()
+        try wake(open)
         var jobs = try catalogue.jobs()
         let hosts = try catalogue.hosts()
         let timings = hosts.reduce(into: [Int32: [JobTiming]]()) { $0[$1.id] = timing(of: $1, fleet) }
         // Without a schedule there is nothing more to ask.
         guard !jobs.isEmpty || timings.values.contains(where: { !$0.isEmpty }) else { return [] }
         let good = try catalogue.goodRuns(before: now)
-        let open = try catalogue.openRuns()
         try takeUp(&jobs, hosts, timings, good, now)
         try advance(&jobs, timings, good, open, now)
         try giveTurns(&jobs, hosts, timings, open, fleet, now)
         return open.filter { $0.state == .queued && $0.kind.capture == nil && $0.isScheduled }.map {
             Errand(run: $0.id, kind: $0.kind, hostName: $0.hostName, requested: $0.requested)
         }
+    }
+
+    /// Wakes the agents whose runs could not begin while somebody else had the host, which is free now.
+    private func wake(_ open: [RunRow]) throws {
+        let waiting = Set(open.filter { $0.state == .queued && $0.kind.capture != nil }.map(\.host))
+        guard !waiting.isEmpty else { return }
+        let taken = try Set(catalogue.holders().map(\.host)).union(
+            open.filter { $0.state == .running }.map(\.host)
+        )
+        for host in waiting.subtracting(taken) { try catalogue.wakeAgent(host: host) }
     }
 
     private func timing(of host: HostRow, _ fleet: FleetConfiguration) -> [JobTiming] {
@@ -215,7 +226,9 @@ package final class Scheduler {
         }
         let hinders =
             job.kind.capture != nil
-            ? holders.first { $0.host == job.host && ($0.locks.contains("run") || $0.locks.contains("repository!")) }
+            ? holders.first {
+                $0.host == job.host && ($0.locks.contains("run") || $0.locks.contains("repository!"))
+            }
             : holders.first { $0.host == job.host }
         return hinders.map { "the host is busy: \($0)" }
     }

@@ -73,7 +73,8 @@ package struct PasswordUnreadable: Error, CustomStringConvertible {
             isShared
             ? "; where the host was added at another coordinator, copy recovery.json of that one's state folder, or this "
                 + "password file" : ""
-        return "the password file of \(host)'s repository can't be read (\(error)); the recovery passphrase opens the "
+        return
+            "the password file of \(host)'s repository can't be read (\(error)); the recovery passphrase opens the "
             + "repository too: restic -r \(repository) snapshots" + elsewhere
     }
 }

@@ -101,7 +101,9 @@ private func reason(_ host: HostRow, _ catalogue: Catalogue) -> String {
     }) {
         return "waiting, because \(host.name) is busy: \(holder)"
     }
-    if (try? catalogue.waitingAgents())?.contains(host.id) == true { return "waiting for \(host.name) to begin" }
+    if (try? catalogue.waitingAgents())?.contains(host.id) == true {
+        return "waiting for \(host.name) to begin"
+    }
     let contact = host.lastContact.map { "last contact \(ago($0))" } ?? "it was never in contact"
     return "waiting for the agent of \(host.name) (\(contact))"
 }

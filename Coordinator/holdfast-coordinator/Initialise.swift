@@ -104,7 +104,9 @@ private func initialiseFurther(_ fleet: FleetConfiguration, _ settings: Settings
         } else {
             put("\(wasThere ? "Was set" : "Set") up in \(fleet.state) as one more coordinator.\n")
             put("Host key: \(key.publicKey.fingerprint)\n")
-            put("\(hosts.count - closed.count) of \(hosts.count) repositories in \(fleet.repositories) open.\n")
+            put(
+                "\(hosts.count - closed.count) of \(hosts.count) repositories in \(fleet.repositories) open.\n"
+            )
         }
         for line in closed { put("holdfast-coordinator: \(line)\n", to: STDERR_FILENO) }
         return closed.isEmpty ? .done : .failed

@@ -27,7 +27,8 @@ private let commands = [
     Command(
         words: ["init"],
         synopsis: "[--further]",
-        summary: "set up the state folder and show the recovery passphrase; or one more coordinator of a fleet",
+        summary:
+            "set up the state folder and show the recovery passphrase; or one more coordinator of a fleet",
         run: initialise
     ),
     Command(words: ["serve"], synopsis: "", summary: "receive backups until stopped", run: serve),

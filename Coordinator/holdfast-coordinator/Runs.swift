@@ -26,7 +26,8 @@ func runs(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> Exi
             return .done
         }
         var table = Table([
-            ("RUN", .left), ("HOST", .left), ("KIND", .left), ("STATE", .left), ("WHEN", .left), ("TOOK", .right),
+            ("RUN", .left), ("HOST", .left), ("KIND", .left), ("STATE", .left), ("WHEN", .left),
+            ("TOOK", .right),
             ("SENT", .right), ("ADDED", .right), ("BY", .left),
         ])
         for run in runs { table.row(cells(run)) }
@@ -81,13 +82,18 @@ func runShow(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> 
         if run.kind.capture != nil, run.started != nil {
             fact("looked at", "\(Human.count(figures.filesSeen)) files, \(Human.bytes(figures.bytesSeen))")
             fact("read", "\(Human.count(figures.filesRead)) files")
-            fact("sent", "\(Human.count(figures.filesSent)) files, \(Human.bytes(figures.bytesSent)) with the dump")
+            fact(
+                "sent",
+                "\(Human.count(figures.filesSent)) files, \(Human.bytes(figures.bytesSent)) with the dump"
+            )
             fact("stored", Human.bytes(figures.bytesStored))
         }
         fact("snapshot", run.snapshot)
         fact("failure", run.failure?.rawValue)
         fact("error", run.error)
-        if figures.problems > 0 { put("\(Human.count(figures.problems)) entries were not as they should be:\n") }
+        if figures.problems > 0 {
+            put("\(Human.count(figures.problems)) entries were not as they should be:\n")
+        }
         for problem in problems { put("  \(escaped(problem.path)): \(problem.message)\n") }
         if !log.isEmpty { put("log\n") }
         for line in log { put("  \(Time.local(line.time))  \(line.text)\n") }

@@ -66,7 +66,9 @@ struct CoordinatorsTests {
                 try sql("SELECT count(*) FROM jobs") == "\(hosts.count)" ? true : nil
             }
             triggered += 1
-            try sql("UPDATE jobs SET next = \(Time.now()) WHERE due IS NULL AND run_id IS NULL; NOTIFY holdfast_schedule")
+            try sql(
+                "UPDATE jobs SET next = \(Time.now()) WHERE due IS NULL AND run_id IS NULL; NOTIFY holdfast_schedule"
+            )
         }
 
         /// Waits until every occurrence is over; each came to one good run.
@@ -74,12 +76,16 @@ struct CoordinatorsTests {
             let expected = "\(triggered * hosts.count)"
             _ = try eventually("\(what): all is done; \(first.serveLog)\n\(second.serveLog)", seconds: 120) {
                 try sql("SELECT count(*) FROM runs WHERE state = 'done'") == expected
-                    && sql("SELECT count(*) FROM jobs WHERE due IS NOT NULL OR run_id IS NOT NULL") == "0" ? true : nil
+                    && sql("SELECT count(*) FROM jobs WHERE due IS NOT NULL OR run_id IS NOT NULL") == "0"
+                    ? true : nil
             }
             // Time enough for one too many.
             Time.sleep(seconds: 3)
             #expect(try sql("SELECT count(*) FROM runs WHERE state = 'done'") == expected, "\(what)")
-            #expect(try sql("SELECT count(*) FROM runs WHERE state IN ('queued', 'running')") == "0", "\(what)")
+            #expect(
+                try sql("SELECT count(*) FROM runs WHERE state IN ('queued', 'running')") == "0",
+                "\(what)"
+            )
             let each = try sql("SELECT count(*) FROM runs WHERE state = 'done' GROUP BY host_id")
             #expect(each.split(separator: "\n").allSatisfy { $0 == "\(triggered)" }, "\(what): \(each)")
             let overlaps = """
@@ -127,7 +133,10 @@ struct CoordinatorsTests {
             try fleet.trigger()
             try fleet.settle("round \(round): one is up")
             let jobs = try stays.coordinator("jobs", "--json")
-            #expect(jobs.json?["jobs"]?.array?.allSatisfy { $0["last_state"]?.string == "done" } == true, "\(jobs)")
+            #expect(
+                jobs.json?["jobs"]?.array?.allSatisfy { $0["last_state"]?.string == "done" } == true,
+                "\(jobs)"
+            )
             try gone.serve()
         }
         // Whatever was interrupted, what is there is whole.
@@ -145,7 +154,10 @@ struct CoordinatorsTests {
     @Test func `a further coordinator says what it lacks`() throws {
         let fleet = try Fleet()
         let alone = try fleet.second.coordinator("init", "--further")
-        #expect(alone.status == 1 && alone.error.contains("recovery.json") && alone.error.contains("copy"), "\(alone)")
+        #expect(
+            alone.status == 1 && alone.error.contains("recovery.json") && alone.error.contains("copy"),
+            "\(alone)"
+        )
         let own = try Installation()
         let lone = try own.coordinator("init", "--further")
         #expect(lone.status == 78 && lone.error.contains("catalogue:"), "\(lone)")
@@ -155,6 +167,9 @@ struct CoordinatorsTests {
         let foreign = try Files.read(own.folder + "/state/recovery.json")
         try Files.writeAtomically(foreign, to: fleet.second.folder + "/state/recovery.json")
         let wrong = try fleet.second.coordinator("init", "--further")
-        #expect(wrong.status == 1 && wrong.error.contains("lisbon") && wrong.error.contains("recovery.json"), "\(wrong)")
+        #expect(
+            wrong.status == 1 && wrong.error.contains("lisbon") && wrong.error.contains("recovery.json"),
+            "\(wrong)"
+        )
     }
 }

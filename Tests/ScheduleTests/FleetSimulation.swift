@@ -177,7 +177,12 @@ final class FleetSimulation {
                 let due = jobs[run.job].due ?? 0
                 planners[run.job].ended(&jobs[run.job], run.outcome, now: clock)
                 switch run.outcome.state {
-                case .done: keep(host, Capture(kind: jobs[run.job].kind, due: due, started: run.started), run.clockStarted)
+                case .done:
+                    keep(
+                        host,
+                        Capture(kind: jobs[run.job].kind, due: due, started: run.started),
+                        run.clockStarted
+                    )
                 case .failed: failed[host][due, default: 0] += 1
                 default: cut += 1
                 }

@@ -75,7 +75,9 @@ struct PlannerTests {
         #expect(job.next == (try instant("2026-03-21T03:00:00Z")))
     }
 
-    @Test mutating func `a newer occurrence takes the place of one that waits, and says that it was missed`() throws {
+    @Test mutating func `a newer occurrence takes the place of one that waits, and says that it was missed`()
+        throws
+    {
         try advance(to: "2026-03-02T03:00:00Z")
         try advance(to: "2026-03-03T03:00:00Z")
         #expect(job.due == (try instant("2026-03-03T03:00:00Z")))
@@ -110,13 +112,18 @@ struct PlannerTests {
             #expect(pause >= base && pause <= base * 5 / 4, "\(index): \(pause)")
         }
         #expect(job.missed == 1)
-        #expect(job.note?.contains("given up after \(pauses.count + 1) attempts") == true, "\(job.note ?? "")")
+        #expect(
+            job.note?.contains("given up after \(pauses.count + 1) attempts") == true,
+            "\(job.note ?? "")"
+        )
         #expect(job.note?.contains("no dump") == true)
         planner.advance(&job, good: nil, now: now)
         #expect(job.due == nil && job.next == due + day)
     }
 
-    @Test mutating func `what trying again cannot mend is not tried again, nor what a person cancelled`() throws {
+    @Test mutating func `what trying again cannot mend is not tried again, nor what a person cancelled`()
+        throws
+    {
         try advance(to: "2026-03-02T03:00:00Z")
         try end(RunEnd(.failed, .limit, error: "over its limit"), at: "2026-03-02T03:01:00Z")
         #expect(job.due == nil && job.missed == 1)
@@ -166,7 +173,9 @@ struct PlannerTests {
     @Test mutating func `a clock that is put back makes nothing come twice`() throws {
         try advance(to: "2026-03-02T03:00:00Z")
         try end(RunEnd(.done), at: "2026-03-02T03:05:00Z")
-        for text in ["2026-03-02T02:06:00Z", "2026-03-02T03:00:00Z", "2026-03-02T03:30:00Z", "2026-03-03T02:59:00Z"] {
+        for text in [
+            "2026-03-02T02:06:00Z", "2026-03-02T03:00:00Z", "2026-03-02T03:30:00Z", "2026-03-03T02:59:00Z",
+        ] {
             try advance(to: text)
             #expect(job.due == nil, "\(text)")
         }
@@ -190,7 +199,9 @@ struct PlannerTests {
         #expect(job.retryAt == (try instant("2026-03-02T03:01:00Z")))
     }
 
-    @Test mutating func `a changed schedule counts from now on, and what was due by the old one stays due`() throws {
+    @Test mutating func `a changed schedule counts from now on, and what was due by the old one stays due`()
+        throws
+    {
         var changed = try policy(full: "0 18 * * *")
         let evening = Planner(try #require(JobTiming(.full, host: "lisbon", changed)))
         var late = job
@@ -220,7 +231,8 @@ struct PlannerTests {
             #expect((2...18).contains(share), "\(share)")
         }
         let again = try names.map {
-            try #require(JobTiming(.database, host: $0, policy(database: "0 3 * * *", spread: 30 * minute))).offset
+            try #require(JobTiming(.database, host: $0, policy(database: "0 3 * * *", spread: 30 * minute)))
+                .offset
         }
         #expect(again == offsets)
     }
@@ -289,7 +301,12 @@ struct TurnTests {
         )
     }
 
-    private func beginning(_ candidates: [Candidate], limit: Int = 2, capturing: Int = 0, isQuiet: Bool = true)
+    private func beginning(
+        _ candidates: [Candidate],
+        limit: Int = 2,
+        capturing: Int = 0,
+        isQuiet: Bool = true
+    )
         -> [Int]
     {
         var turns = Turns(capturesAtOnce: limit, capturing: capturing, isQuiet: isQuiet)
@@ -297,7 +314,8 @@ struct TurnTests {
         return given.indices.filter { given[$0] == .begin }
     }
 
-    @Test func `so many captures begin as there are places, the important first, then those that wait longest`() {
+    @Test
+    func `so many captures begin as there are places, the important first, then those that wait longest`() {
         let waiting = [
             candidate(1, since: 30), candidate(2, since: 10), candidate(3, since: 20),
             candidate(4, since: 40, priority: 5),
@@ -327,7 +345,9 @@ struct TurnTests {
     }
 
     @Test func `one forget or prune at a time, beside captures`() {
-        let waiting = [candidate(1, .prune), candidate(2, .forget), candidate(3), candidate(4, connected: false)]
+        let waiting = [
+            candidate(1, .prune), candidate(2, .forget), candidate(3), candidate(4, connected: false),
+        ]
         #expect(beginning(waiting) == [0, 2])
         #expect(beginning(waiting, isQuiet: false) == [2])
     }

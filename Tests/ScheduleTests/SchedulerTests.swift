@@ -35,7 +35,11 @@ struct SchedulerTests {
                 let host = try catalogue.addHost(name)
                 hosts[name] = host
                 let token = try catalogue.makeToken(for: host, lifetime: hour)
-                _ = try catalogue.join(token: token, publicKey: Array(name.utf8), fingerprint: "SHA256:\(name)")
+                _ = try catalogue.join(
+                    token: token,
+                    publicKey: Array(name.utf8),
+                    fingerprint: "SHA256:\(name)"
+                )
             }
             try pass()
         }
@@ -93,7 +97,10 @@ struct SchedulerTests {
                 error: failure.map { "\($0)" },
                 failure: failure
             )
-            try catalogue.connection.execute("UPDATE runs SET ended = $2 WHERE id = $1", [claimed.run.id, now])
+            try catalogue.connection.execute(
+                "UPDATE runs SET ended = $2 WHERE id = $1",
+                [claimed.run.id, now]
+            )
             claimed.lease.release()
         }
     }
@@ -118,7 +125,7 @@ struct SchedulerTests {
         #expect(try rig.runs(.queued) == ["lisbon"])
         #expect(try rig.catalogue.runs().first?.isScheduled == true)
         let heard = try listener.notifications(timeout: 5)
-        #expect(heard.map(\.payload) == ["\(rig.hosts["lisbon"]?.id ?? 0)"])
+        #expect(Set(heard.map(\.payload)) == ["\(rig.hosts["lisbon"]?.id ?? 0)"])
         let claimed = try rig.claim("lisbon")
         try rig.pass(at: "2026-03-02T03:10:00Z")
         #expect(try rig.job("lisbon")?.run == claimed.1.id)
@@ -285,7 +292,11 @@ struct SchedulerTests {
         try rig.pass(at: "2026-03-02T03:00:00Z")
         try rig.pass()
         // a's capture comes before its prune; b's agent is away, so its prune need not wait.
-        #expect(try rig.catalogue.openRuns().map { "\($0.hostName) \($0.kind)" }.sorted() == ["a full", "b prune"])
+        #expect(
+            try rig.catalogue.openRuns().map { "\($0.hostName) \($0.kind)" }.sorted() == [
+                "a full", "b prune",
+            ]
+        )
         #expect(try rig.pass().map(\.hostName) == ["b"])
         let capture = try rig.claim("a")
         rig.now += 5 * minute
@@ -311,7 +322,9 @@ struct SchedulerTests {
         #expect(try rig.catalogue.openRuns().isEmpty)
     }
 
-    @Test func `what the inventory wants no more goes, and what was under way with it when it is over`() throws {
+    @Test func `what the inventory wants no more goes, and what was under way with it when it is over`()
+        throws
+    {
         let rig = try Rig(["a", "b"], policy(full: "0 3 * * *"))
         try rig.wait("a", "b")
         try rig.pass(at: "2026-03-02T03:00:00Z")
@@ -357,7 +370,9 @@ struct SchedulerTests {
         for text in [String(run.id.prefix(4)), run.id, run.id.uppercased()] {
             #expect(try rig.catalogue.runs(beginningWith: text).map(\.id) == [run.id])
         }
-        for text in ["", "%", "_", "xyz", "'"] { #expect(try rig.catalogue.runs(beginningWith: text).isEmpty) }
+        for text in ["", "%", "_", "xyz", "'"] {
+            #expect(try rig.catalogue.runs(beginningWith: text).isEmpty)
+        }
     }
 
     @Test func `a thousand hosts are looked through in a moment`() throws {

@@ -36,7 +36,12 @@ struct SimulatedYearTests {
 
     /// Every instant from `start` to `end` at which one of these times comes, once each day: the first minute of the day, as
     /// the wall shows it, that is that time or, where that is passed over, later.
-    private static func naive(_ times: [(hour: Int64, minute: Int64)], _ zone: TimeZone, _ start: Int64, _ end: Int64)
+    private static func naive(
+        _ times: [(hour: Int64, minute: Int64)],
+        _ zone: TimeZone,
+        _ start: Int64,
+        _ end: Int64
+    )
         -> [Int64]
     {
         var found: [Int64] = []
@@ -44,7 +49,8 @@ struct SimulatedYearTests {
         for now in stride(from: start / second, to: end / second, by: 60) {
             let wall = zone.wall(at: now)
             let today = wall / 86400
-            for (number, time) in times.enumerated() where wall % 86400 >= time.hour * 3600 + time.minute * 60 {
+            for (number, time) in times.enumerated() where wall % 86400 >= time.hour * 3600 + time.minute * 60
+            {
                 // The days before the first are not asked for.
                 let key = today * 10 + Int64(number)
                 if seen.insert(key).inserted && now > start / second { found.append(now * second) }
@@ -92,7 +98,9 @@ struct SimulatedYearTests {
 
     /// Of the times when it was due those that must come to something: host and coordinator were both there at some hour
     /// before the next one.
-    private static func expected(_ due: [Int64], _ offset: Int64, _ away: [Range<Int64>], end: Int64) -> [Int64] {
+    private static func expected(_ due: [Int64], _ offset: Int64, _ away: [Range<Int64>], end: Int64)
+        -> [Int64]
+    {
         due.indices.compactMap { index in
             let begin = due[index] + offset
             let next = index + 1 < due.count ? due[index + 1] + offset : end
@@ -103,7 +111,10 @@ struct SimulatedYearTests {
         }
     }
 
-    @Test func `every occurrence that was possible came to one capture, and retention left exactly what it says`() throws {
+    @Test
+    func `every occurrence that was possible came to one capture, and retention left exactly what it says`()
+        throws
+    {
         let start = try instant("2026-01-01T00:00:00Z")
         let end = try instant("2027-01-01T12:00:00Z")
         var random = SplitMix(2026)
@@ -120,14 +131,19 @@ struct SimulatedYearTests {
         for index in hosts.indices.dropFirst(6) {
             let zone = hosts[index].policy.schedule.zone
             for _ in 0..<12 {
-                let noon = start + Int64(random.below(360)) * day + 12 * hour - zone.offset(at: start / second) * second
+                let noon =
+                    start + Int64(random.below(360)) * day + 12 * hour - zone.offset(at: start / second)
+                    * second
                 let from = noon + Int64(random.below(5 * 60)) * minute
-                let until = noon + Int64(random.below(4)) * day + Int64(6 * 60 + random.below(3 * 60)) * minute
+                let until =
+                    noon + Int64(random.below(4)) * day + Int64(6 * 60 + random.below(3 * 60)) * minute
                 hosts[index].away.append(from..<until)
             }
             // And a dozen times for some minutes of the night, which cuts what is under way.
             for _ in 0..<12 {
-                let night = start + Int64(random.below(360)) * day + 2 * hour - zone.offset(at: start / second) * second
+                let night =
+                    start + Int64(random.below(360)) * day + 2 * hour - zone.offset(at: start / second)
+                    * second
                 let from = night + Int64(random.below(120)) * minute
                 hosts[index].away.append(from..<from + Int64(1 + random.below(20)) * minute)
             }
@@ -140,7 +156,9 @@ struct SimulatedYearTests {
         // The coordinator is off for some hours or days, and started again in the middle of some nights.
         for _ in 0..<6 {
             let noon = start + Int64(random.below(360)) * day + 11 * hour
-            fleet.off.append(noon..<noon + Int64(random.below(3)) * day + Int64(60 + random.below(60)) * minute)
+            fleet.off.append(
+                noon..<noon + Int64(random.below(3)) * day + Int64(60 + random.below(60)) * minute
+            )
         }
         for _ in 0..<12 {
             let night = start + Int64(random.below(360)) * day + Int64(random.below(120)) * minute
@@ -157,7 +175,9 @@ struct SimulatedYearTests {
             let away = host.away + fleet.off
             let fulls = fleet.captures[index].filter { $0.kind == .full }
             let hopeless = host.failures.filter { $0.value == 1000 }.keys
-            let expected = Self.expected(due.full, timing.offset, away, end: end).filter { !hopeless.contains($0) }
+            let expected = Self.expected(due.full, timing.offset, away, end: end).filter {
+                !hopeless.contains($0)
+            }
             let (came, should) = (fulls.map(\.due), expected)
             let odd = Set(came).symmetricDifference(should).sorted().map(Time.rfc3339)
             #expect(odd == [], "\(host.name)")
@@ -166,12 +186,14 @@ struct SimulatedYearTests {
             // Nobody waits long for a turn: four at a time, 25 minutes at most.
             if host.away.isEmpty {
                 let late = fulls.filter {
-                    $0.started > $0.due + timing.offset + 3 * hour && Self.isFree($0.due + timing.offset, fleet.off)
+                    $0.started > $0.due + timing.offset + 3 * hour
+                        && Self.isFree($0.due + timing.offset, fleet.off)
                 }
                 #expect(late == [], "\(host.name)")
             }
             // Given up within the window, after some attempts.
-            for due in hopeless where (fleet.failed[index][due] ?? 0) > 0 && Self.isFree(due + timing.offset, away) {
+            for due in hopeless
+            where (fleet.failed[index][due] ?? 0) > 0 && Self.isFree(due + timing.offset, away) {
                 #expect((1...11).contains(fleet.failed[index][due] ?? 0), "\(host.name)")
             }
             // A full capture that began since is as good as one of the database.
@@ -180,7 +202,10 @@ struct SimulatedYearTests {
                 !databases.contains { $0.due == due }
             }
             for due in satisfied {
-                #expect(fulls.contains { $0.started >= due && $0.started < due + 4 * day }, "\(host.name) \(Time.rfc3339(due))")
+                #expect(
+                    fulls.contains { $0.started >= due && $0.started < due + 4 * day },
+                    "\(host.name) \(Time.rfc3339(due))"
+                )
             }
             #expect(Set(databases.map(\.due)).count == databases.count)
             #expect(Set(fleet.kept[index]) == Self.naiveKept(fulls.map(\.started), zone), "\(host.name)")
@@ -189,7 +214,9 @@ struct SimulatedYearTests {
     }
 
     @Test(arguments: zones)
-    func `a host that was always there has one capture each day of the year, on both days of change too`(name: String) throws {
+    func `a host that was always there has one capture each day of the year, on both days of change too`(
+        name: String
+    ) throws {
         let start = try instant("2026-01-01T00:00:00Z")
         let end = try instant("2027-01-01T12:00:00Z")
         let zone = try TimeZone(named: name)
@@ -238,7 +265,8 @@ struct SimulatedYearTests {
         let crooked = FleetSimulation(hosts, start: start)
         // Over bright day, and over a night.
         crooked.clocks = [
-            (start + 5 * day, jump), (start + 5 * day + 2 * hour, 0), (start + 9 * day, jump), (start + 10 * day, 0),
+            (start + 5 * day, jump), (start + 5 * day + 2 * hour, 0), (start + 9 * day, jump),
+            (start + 10 * day, 0),
         ]
         crooked.run(from: start, to: end)
         for index in hosts.indices {

@@ -96,6 +96,29 @@ struct ScheduledRunTests {
         }
     }
 
+    @Test func `forget follows a capture by itself`() throws {
+        let joined = try MainJobTests.Joined(
+            extra: """
+                defaults: { schedule: { full: "0 0 1 1 *", database: never, prune: never },
+                  retention: { full: { last: 1 }, database: all } }
+                """
+        )
+        let installation = joined.installation
+        for _ in 0..<2 { _ = try joined.backup() }
+        _ = try eventually("there are jobs") { try job(installation, "forget") }
+        // A capture that ended some minutes ago.
+        try installation.sql("UPDATE holdfast.runs SET ended = ended - 600 * 1000000000::bigint")
+        let run = try eventually("it is over: \(installation.serveLog)", seconds: 60) { () -> JSON? in
+            try runs(installation).first { $0["kind"]?.string == "forget" && $0["ended"]?.string != nil }
+        }
+        #expect(run["state"]?.string == "done" && run["scheduled"] == .bool(true), "\(run.text())")
+        let left = try installation.coordinator("snapshots", "lisbon", "--json").json?["snapshots"]?.array
+        #expect(left?.count { $0["forgotten"]?.string == nil } == 1, "\(String(describing: left))")
+        // Once.
+        Time.sleep(seconds: 5)
+        #expect(try runs(installation).count { $0["kind"]?.string == "forget" } == 1)
+    }
+
     @Test func `what waits is cancelled by its host or its run, and who waits for it is told`() throws {
         let joined = try MainJobTests.Joined(extra: Self.yearly)
         let installation = joined.installation

@@ -90,6 +90,7 @@ let package = Package(
         module("Coordinator/Fleet", ["Configuration", "Wire", "Schedule", "Retention"]),
         module("Coordinator/Catalogue", ["Posix", "Fleet", "Postgres", "Wire"]),
         module("Coordinator/Metrics", ["Posix", "Catalogue", "Fleet", "Postgres", "Wire", "CMicroHTTPD"]),
+        module("Coordinator/Scheduling", ["Posix", "Fleet", "Schedule", "Catalogue", "Postgres"]),
         module("Coordinator/Retrieval", ["Posix", "Digest", "Wire", "Repository", "Restore"]),
         module(
             "Coordinator/Sessions",
@@ -102,7 +103,8 @@ let package = Package(
         program(
             "Coordinator/holdfast-coordinator",
             [
-                "Sessions", "Catalogue", "Metrics", "Fleet", "Retention", "Schedule", "Restore", "Retrieval",
+                "Sessions", "Scheduling", "Catalogue", "Metrics", "Fleet", "Retention", "Schedule", "Restore",
+                "Retrieval",
                 "Repository", "Postgres", "SSH",
                 "Wire",
                 "Immich",
@@ -154,7 +156,13 @@ let package = Package(
         ),
         tests("CatalogueTests", ["Catalogue", "Fleet", "Postgres", "Posix", "TestSupport"]),
         tests("MetricsTests", ["Metrics", "Catalogue", "Fleet", "Posix", "TestSupport", "Wire"]),
-        tests("ScheduleTests", ["Schedule", "Posix", "TestSupport"]),
+        tests(
+            "ScheduleTests",
+            [
+                "Schedule", "Scheduling", "Retention", "Repository", "Catalogue", "Fleet", "Postgres", "Wire",
+                "Posix", "TestSupport",
+            ]
+        ),
         tests(
             "RetentionTests",
             ["Retention", "Repository", "JSON", "Posix", "Wire", "TestSupport"],

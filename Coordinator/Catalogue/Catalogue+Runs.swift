@@ -6,11 +6,11 @@ extension Catalogue {
     /// asking again gives that one.
     package func queueRun(host: HostRow, kind: RunKind = .full) throws -> RunRow {
         try connection.transaction {
-            // The update that changes nothing makes the row come back, and keeps it from being claimed meanwhile.
+            // The update makes the row come back, and keeps it from being claimed meanwhile.
             let row = try connection.query(
                 """
                 INSERT INTO runs AS r (id, host_id, kind, state, requested) VALUES ($1, $2, $3, 'queued', $4)
-                ON CONFLICT (host_id, kind) WHERE state = 'queued' DO UPDATE SET requested = r.requested
+                ON CONFLICT (host_id, kind) WHERE state = 'queued' DO UPDATE SET scheduled = false
                 RETURNING id
                 """,
                 [newUUID(), host.id, kind.rawValue, Time.now()]
@@ -168,6 +168,22 @@ extension Catalogue {
             "SELECT \(RunRow.columns) FROM runs r JOIN hosts h ON h.id = r.host_id WHERE r.id = $1",
             [id]
         ).first.map { try RunRow($0) }
+    }
+
+    /// The runs whose ids begin with `text`, at most a few.
+    package func runs(beginningWith text: String) throws -> [RunRow] {
+        guard !text.isEmpty, text.utf8.allSatisfy({ $0 == 0x2D || Self.isHexadecimal($0) }) else { return [] }
+        return try connection.query(
+            """
+            SELECT \(RunRow.columns) FROM runs r JOIN hosts h ON h.id = r.host_id
+            WHERE r.id::text LIKE $1 ORDER BY r.requested DESC LIMIT 3
+            """,
+            [text.lowercased() + "%"]
+        ).map { try RunRow($0) }
+    }
+
+    private static func isHexadecimal(_ byte: UInt8) -> Bool {
+        (0x30...0x39).contains(byte) || (0x41...0x46).contains(byte) || (0x61...0x66).contains(byte)
     }
 
     /// The newest runs first, of one host or of all.

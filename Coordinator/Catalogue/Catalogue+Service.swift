@@ -46,14 +46,16 @@ extension Catalogue {
         )
     }
 
-    /// Ends what waits for the agent of a host on which another run is under way; whoever asked is told the reason. Without such a
-    /// run the holder of the lock is just about to take what waits.
+    /// Ends what waits for the agent of a host on which another capture is under way; whoever asked is told the reason. Without
+    /// such a run the holder of the lock is just about to take what waits, or the coordinator works there itself, and what
+    /// waits has its turn when that is over.
     package func refuseQueuedRuns(host: Int32, reason: String) throws {
         let rows = try connection.query(
             """
             UPDATE runs SET state = 'cancelled', ended = $2, error = $3, failure = $4
             WHERE host_id = $1 AND state = 'queued' AND kind IN \(RunKind.capturesSQL)
-                AND EXISTS (SELECT FROM runs WHERE host_id = $1 AND state = 'running')
+                AND EXISTS (
+                    SELECT FROM runs WHERE host_id = $1 AND state = 'running' AND kind IN \(RunKind.capturesSQL))
             RETURNING id
             """,
             [host, Time.now(), reason, RunRow.Failure.locked.rawValue]

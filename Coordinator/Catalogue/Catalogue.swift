@@ -8,7 +8,8 @@ package final class Catalogue {
     package let connection: PostgresConnection
 
     /// Channels of NOTIFY. `jobs` carries the host's id when a run was queued for it, `runs` the run's id when its
-    /// state changed, `cancel` the run's id when somebody asked for its end. On `reload` a service is asked to take up its
+    /// state changed, `cancel` the run's id when somebody asked for its end, `schedule`
+    /// that something came which jobs may wait for. On `reload` a service is asked to take up its
     /// inventory, on `reloaded` it answers, and `inventory` says that another one may be in force
     /// (`Catalogue+Inventory.swift`).
     package enum Channel {
@@ -18,6 +19,7 @@ package final class Catalogue {
         package static let reload = "holdfast_reload"
         package static let reloaded = "holdfast_reloaded"
         package static let inventory = "holdfast_inventory"
+        package static let schedule = "holdfast_schedule"
     }
 
     /// Connects, refuses what cannot serve, and brings the schema up to date.

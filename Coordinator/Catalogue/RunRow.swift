@@ -127,6 +127,8 @@ package struct RunRow: Sendable, Equatable {
     package let failure: Failure?
     /// Restic's id of the snapshot it published.
     package let snapshot: String?
+    /// The schedule queued it, and no person asked for it since.
+    package let isScheduled: Bool
     /// When somebody asked for its end while it was running.
     package let cancelRequested: Int64?
 
@@ -164,6 +166,7 @@ package struct RunRow: Sendable, Equatable {
         error = try row.text("error")
         failure = try row.text("failure").map { Failure(rawValue: $0) ?? .other }
         snapshot = try row.text("snapshot")
+        isScheduled = try row.bool("scheduled")
         cancelRequested = try row.optionalInt64("cancel_requested")
     }
 }

@@ -59,6 +59,7 @@ package struct FleetConfiguration: Sendable, Equatable {
     /// Bytes that stay free where the repositories are; nil for the smaller of 1 GiB and 2 % of the disk.
     package var keepFree: Int64?
     package var metrics = MetricsSettings()
+    /// So many captures the schedule has under way at the same time, over all hosts.
     package var capturesAtOnce = 2
     /// Of hosts that `hosts` has nothing of.
     package var defaults = HostPolicy.builtIn

@@ -1,5 +1,6 @@
 package import Catalogue
 package import Fleet
+import Glibc
 import Posix
 package import Repository
 import SSH
@@ -9,15 +10,26 @@ extension FleetConfiguration {
     package var folder: StateFolder { StateFolder(state) }
 
     /// Opens the repository of `host` with the password in the state folder; with what the state folder keeps of the
-    /// recovery passphrase when the key file of the password is damaged, which `check` then reports.
+    /// recovery passphrase when the key file of the password is damaged, which `check` then reports, and when the host was
+    /// added at another coordinator, which has its password.
     ///
     /// - Throws: `PasswordUnreadable`, `RepositoryError`.
     package func openRepository(of host: String) throws -> Repository {
+        let path = repository(of: host)
         let password: String
         do { password = try folder.password(of: host) } catch {
-            throw PasswordUnreadable(host: host, repository: repository(of: host), error: error)
+            if error.code == ENOENT, let recovery = try? RecoveryKey(decoding: Files.read(folder.recovery)),
+                let repository = try? Repository.open(at: path, recovery: recovery)
+            {
+                return repository
+            }
+            throw PasswordUnreadable(
+                host: host,
+                repository: path,
+                error: error,
+                isShared: catalogue != nil && error.code == ENOENT
+            )
         }
-        let path = repository(of: host)
         do { return try Repository.open(at: path, password: password) } catch RepositoryError.damaged(
             let file,
             let reason
@@ -53,9 +65,16 @@ package struct PasswordUnreadable: Error, CustomStringConvertible {
     package let host: String
     let repository: String
     let error: SystemCallError
+    /// The catalogue may be shared with a coordinator that has the password.
+    let isShared: Bool
 
     package var description: String {
-        "the password file of \(host)'s repository can't be read (\(error)); the recovery passphrase opens the "
-            + "repository too: restic -r \(repository) snapshots"
+        let elsewhere =
+            isShared
+            ? "; where the host was added at another coordinator, copy recovery.json of that one's state folder, or this "
+                + "password file" : ""
+        return
+            "the password file of \(host)'s repository can't be read (\(error)); the recovery passphrase opens the "
+            + "repository too: restic -r \(repository) snapshots" + elsewhere
     }
 }

@@ -87,12 +87,25 @@ private func watch(
             progress.note(run.figures.bytesSent)
             line.show(describe(run, progress))
         } else if Time.monotonic() - start > 2_000_000_000 {
-            let contact = host.lastContact.map { "last contact \(ago($0))" } ?? "it was never in contact"
-            line.show("waiting for the agent of \(host.name) (\(contact)); Ctrl-C cancels")
+            line.show("\(reason(host, catalogue)); Ctrl-C cancels")
         }
         // A connection that was lost shows at the next look.
         _ = try? catalogue.connection.notifications(timeout: 0.2)
     }
+}
+
+/// What a queued run waits for.
+private func reason(_ host: HostRow, _ catalogue: Catalogue) -> String {
+    if let holder = try? catalogue.holders(host: host.id).first(where: {
+        $0.locks.contains("run") || $0.locks.contains("repository!")
+    }) {
+        return "waiting, because \(host.name) is busy: \(holder)"
+    }
+    if (try? catalogue.waitingAgents())?.contains(host.id) == true {
+        return "waiting for \(host.name) to begin"
+    }
+    let contact = host.lastContact.map { "last contact \(ago($0))" } ?? "it was never in contact"
+    return "waiting for the agent of \(host.name) (\(contact))"
 }
 
 /// `files  62 %  1.2 GB of 1.9 GB  98 MB/s  12,304 files  time left 7 s`.
@@ -154,7 +167,7 @@ func runJSON(_ run: RunRow, _ problems: [RunProblem] = []) -> JSON {
     let figures = run.figures
     return JSON([
         ("run", JSON(run.id)), ("host", JSON(run.hostName)), ("kind", JSON(run.kind.rawValue)),
-        ("state", JSON(run.state.rawValue)),
+        ("state", JSON(run.state.rawValue)), ("scheduled", .bool(run.isScheduled)),
         ("phase", JSON(run.phase)), ("requested", instant(run.requested)), ("started", instant(run.started)),
         ("ended", instant(run.ended)), ("files_seen", JSON(figures.filesSeen)),
         ("bytes_seen", JSON(figures.bytesSeen)), ("files_read", JSON(figures.filesRead)),

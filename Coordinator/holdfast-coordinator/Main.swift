@@ -26,8 +26,9 @@ struct Command: Sendable {
 private let commands = [
     Command(
         words: ["init"],
-        synopsis: "",
-        summary: "set up the state folder and show the recovery passphrase",
+        synopsis: "[--further]",
+        summary:
+            "set up the state folder and show the recovery passphrase; or one more coordinator of a fleet",
         run: initialise
     ),
     Command(words: ["serve"], synopsis: "", summary: "receive backups until stopped", run: serve),
@@ -74,6 +75,20 @@ private let commands = [
         synopsis: "HOST [--database-only]",
         summary: "back up a host now and watch it",
         run: backup
+    ),
+    Command(
+        words: ["jobs"],
+        synopsis: "[HOST]",
+        summary: "show what is scheduled, when it is due, and what it waits for",
+        run: jobs
+    ),
+    Command(words: ["runs"], synopsis: "[HOST] [--limit N]", summary: "list the newest runs", run: runs),
+    Command(words: ["run", "show"], synopsis: "ID", summary: "show one run", run: runShow),
+    Command(
+        words: ["cancel"],
+        synopsis: "RUN|HOST",
+        summary: "end a run that waits or is under way",
+        run: cancel
     ),
     Command(words: ["status"], synopsis: "", summary: "show how every host stands", run: status),
     Command(

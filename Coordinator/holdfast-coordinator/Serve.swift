@@ -54,19 +54,29 @@ func serve(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> Ex
     try inventory.accept()
     let metrics = try MetricsExporter(fleet.metrics, server: server) { inventory.current }
     defer { withExtendedLifetime(metrics) {} }
+    let errands = Errands()
     var service = try Service(
         server: server,
         listeners: listeners,
         wake: wake.read,
         inventory: inventory,
         hostKey: KeyPair.load(fleet.folder.hostKey).publicKey.fingerprint.text,
-        addresses: fleet.dialled
+        addresses: fleet.dialled,
+        errands: errands
     )
+    let schedule = ScheduleWork(inventory, errands)
+    let duty = try Duty(
+        .schedule,
+        server: server,
+        channels: [Catalogue.Channel.runs, Catalogue.Channel.schedule, Catalogue.Channel.inventory],
+        every: 2
+    ) { try schedule.pass($0) }
     while !stopping.load(ordering: .relaxed) {
         if reloading.exchange(false, ordering: .relaxed) { service.reload() }
         service.step()
     }
     Log.write(.notice, "stopping")
+    duty.end()
     service.stop()
     return .done
 }

@@ -23,6 +23,11 @@ struct Service {
     /// Seconds until then.
     private var pause: Int64 = 1
     private var table = SessionTable()
+    private let errands: Errands
+    /// What this coordinator's rows are known by.
+    private let id = newUUID()
+    /// The hosts whose agents the catalogue knows to wait here; nil when it knows nothing.
+    private var announced: Set<Int32>?
     /// When contacts were written down, and old runs removed, last; monotonic nanoseconds.
     private var lastContact: Int64 = 0
     private var lastTidy: Int64 = 0
@@ -39,7 +44,8 @@ struct Service {
         wake: Int32,
         inventory: Inventory,
         hostKey: String,
-        addresses: [String]
+        addresses: [String],
+        errands: Errands
     ) throws {
         self.server = server
         self.listeners = listeners
@@ -47,17 +53,17 @@ struct Service {
         self.inventory = inventory
         self.hostKey = hostKey
         self.addresses = addresses
-        catalogue = try Self.connect(server, hostKey, addresses)
+        self.errands = errands
+        catalogue = try connect()
     }
 
     /// The catalogue with the lock that tells the command line that a service runs.
-    private static func connect(_ server: CatalogueServer, _ hostKey: String, _ addresses: [String]) throws
-        -> Catalogue
-    {
-        let catalogue = try server.open(applicationName: "holdfast serve")
+    private func connect() throws -> Catalogue {
+        let catalogue = try server.open(applicationName: Catalogue.serveName(id))
         try catalogue.markServing()
         try catalogue.connection.listen(Catalogue.Channel.jobs)
         try catalogue.connection.listen(Catalogue.Channel.reload)
+        try catalogue.connection.listen(Catalogue.Channel.cancel)
         try catalogue.noteCoordinator(hostKey: hostKey, machine: Host.name, addresses: addresses)
         try catalogue.endAbandonedRuns()
         return catalogue
@@ -80,15 +86,19 @@ struct Service {
         }
         reap()
         var requests: [String] = []
+        let errands = errands
         withCatalogue { catalogue, table in
             for notification in try catalogue.connection.notifications(timeout: 0) {
-                if notification.channel == Catalogue.Channel.reload {
-                    requests.append(notification.payload)
-                } else if let host = Int32(notification.payload) {
-                    table.wake(host: host)
+                switch notification.channel {
+                case Catalogue.Channel.jobs:
+                    if let host = Int32(notification.payload) { table.wake(host: host) }
+                case Catalogue.Channel.cancel: errands.cancel(notification.payload)
+                case Catalogue.Channel.reload: requests.append(notification.payload)
+                default: break
                 }
             }
         }
+        announce()
         tidy()
         let name = coordinatorName(inventory.current)
         for request in requests.compactMap({ Catalogue.reloadRequest($0, to: name) }) { reload(for: request) }
@@ -132,6 +142,19 @@ struct Service {
         }
     }
 
+    /// Writes down whose agents wait here, for the schedule of whichever coordinator keeps it.
+    private mutating func announce() {
+        let hosts = table.waitingHosts
+        guard hosts != announced else { return }
+        let id = id
+        var isDone = false
+        withCatalogue { catalogue, _ in
+            try catalogue.setWaitingAgents(hosts, serve: id)
+            isDone = true
+        }
+        if isDone { announced = hosts }
+    }
+
     private func drain(_ descriptor: Int32) {
         var buffer = [UInt8](repeating: 0, count: 256)
         while read(descriptor, &buffer, buffer.count) > 0 {}
@@ -166,6 +189,7 @@ struct Service {
             let pid = waitpid(-1, &status, WNOHANG)
             guard pid > 0 else { return }
             table.ended(pid, signal: clinux_term_signal(status))
+            errands.ended(pid, ChildProcess.End(status: status))
         }
     }
 
@@ -175,7 +199,8 @@ struct Service {
         do {
             if catalogue == nil {
                 guard Time.monotonic() >= retryAt else { return }
-                catalogue = try Self.connect(server, hostKey, addresses)
+                announced = nil
+                catalogue = try connect()
                 Log.write(.notice, "the catalogue is back")
                 pause = 1
                 for session in table.sessions { if let host = session.host { table.wake(host: host) } }
@@ -190,15 +215,18 @@ struct Service {
         }
     }
 
-    /// Ends the sessions, each after it has left its capture in order, at most 20 s.
+    /// Ends the sessions and errands, each after it has left its work in order, at most 20 s.
     mutating func stop() {
         table.signalAll(SIGTERM)
+        errands.signalAll(SIGTERM)
         let end = Time.monotonic() + 20_000_000_000
-        while !table.sessions.isEmpty && Time.monotonic() < end {
+        while !(table.sessions.isEmpty && errands.runs.isEmpty) && Time.monotonic() < end {
             for session in table.sessions where !table.listen(to: session) { table.remove(session) }
+            reap()
             Time.sleep(seconds: 0.05)
         }
         table.signalAll(SIGKILL)
+        errands.signalAll(SIGKILL)
         reap()
         catalogue?.close()
     }

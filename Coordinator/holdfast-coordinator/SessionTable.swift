@@ -23,6 +23,8 @@ struct SessionTable {
         /// The fingerprint that the host's agent is known by; nil for others.
         var agentKey: String?
         var idle = false
+        /// It is an agent that takes work: it has waited for some.
+        var takesWork = false
         var partial: [UInt8] = []
 
         init(pid: pid_t, control: Int32, peer: String) {
@@ -99,13 +101,18 @@ struct SessionTable {
             case "host", "guest":
                 session.host = words.dropFirst().first.flatMap { Int32($0) }
                 session.agentKey = words.first == "host" ? words.dropFirst(2).first.map(String.init) : nil
-            case "idle": session.idle = true
+            case "idle":
+                session.idle = true
+                session.takesWork = true
             case "working": session.idle = false
             default: break
             }
         }
         return true
     }
+
+    /// The hosts whose agents are connected here and take work.
+    var waitingHosts: Set<Int32> { Set(sessions.filter(\.takesWork).compactMap(\.host)) }
 
     mutating func remove(_ session: Session) { sessions.removeAll { $0 === session } }
 

@@ -80,6 +80,13 @@ package struct ChildProcess: ~Copyable, Sendable {
     package enum End: Equatable, Sendable, CustomStringConvertible {
         case exit(Int32)
         case signal(Int32)
+
+        /// - Parameter status: What waitpid(2) gave of a process that is over.
+        package init(status: Int32) {
+            let code = clinux_exit_code(status)
+            self = code >= 0 ? .exit(code) : .signal(clinux_term_signal(status))
+        }
+
         package var description: String {
             switch self {
             case .exit(let code): "exit status \(code)"
@@ -93,7 +100,7 @@ package struct ChildProcess: ~Copyable, Sendable {
         var status: Int32 = 0
         let pid = self.pid
         _ = try retryingOnInterrupt("waitpid") { waitpid(pid, &status, 0) }
-        return Self.end(status)
+        return End(status: status)
     }
 
     /// The end if the child has ended, nil while it runs. Do not call again after it gave an end.
@@ -101,17 +108,12 @@ package struct ChildProcess: ~Copyable, Sendable {
         var status: Int32 = 0
         let pid = self.pid
         let got = try retryingOnInterrupt("waitpid") { waitpid(pid, &status, WNOHANG) }
-        return got == 0 ? nil : Self.end(status)
+        return got == 0 ? nil : End(status: status)
     }
 
     /// Signals the child's whole process group.
     package func signalGroup(_ signal: Int32) { kill(-pid, signal) }
     package func signal(_ signal: Int32) { kill(pid, signal) }
-
-    private static func end(_ status: Int32) -> End {
-        let code = clinux_exit_code(status)
-        return code >= 0 ? .exit(code) : .signal(clinux_term_signal(status))
-    }
 
     /// Runs a program to its end and collects what it prints; each stream at most `limit` bytes, the rest is
     /// read and dropped.

@@ -14,9 +14,13 @@ final class Installation {
     /// - Parameter extra: Lines added to fleet.yaml. Nothing is scheduled unless they say it.
     /// - Parameter prepare: Called with the folder before anything is in it.
     /// - Parameter address: Where it listens.
-    init(extra: String = "", address: String = "127.0.0.1", prepare: (String) throws -> Void = { _ in })
-        throws
-    {
+    /// - Parameter repositories: Where they lie; in the folder unless another coordinator has them.
+    init(
+        extra: String = "",
+        address: String = "127.0.0.1",
+        repositories: String? = nil,
+        prepare: (String) throws -> Void = { _ in }
+    ) throws {
         Host.ignoreBrokenPipes()
         folder = "/tmp/holdfast-it-\(randomHex(4))"
         try Files.makeDirectories(folder, mode: 0o755)
@@ -25,7 +29,7 @@ final class Installation {
         port = try TCPListener(address: address, port: 0).port
         let text = """
             state: \(folder)/state
-            repositories: \(folder)/repositories
+            repositories: \(repositories ?? folder + "/repositories")
             listen: \(address):\(port)
             address: \(address):\(port)
             \(Self.unscheduled(extra))

@@ -14,7 +14,7 @@ extension FleetConfiguration {
             let repository = try openRepository(of: name)
             let lease = try HostLease(host, .reading, server: server.address)
             defer { lease.release() }
-            let lock = try SharedLock(repository, owner: lease.id)
+            let lock = try KeptLock(repository, owner: lease.id)
             try lock.confirm()
             defer { lock.release() }
             return try body(lease.catalogue, host, repository)

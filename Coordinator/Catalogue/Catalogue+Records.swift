@@ -49,6 +49,11 @@ extension Catalogue {
         )
     }
 
+    /// Takes what was proved of a snapshot away.
+    package func removeProofs(of snapshot: String, host: Int32) throws {
+        try connection.execute("DELETE FROM proofs WHERE host_id = $1 AND snapshot = $2", [host, snapshot])
+    }
+
     package func pins(of host: HostRow) throws -> [PinRow] {
         try connection.query("SELECT * FROM pins WHERE host_id = $1 ORDER BY snapshot", [host.id]).map {
             PinRow(

@@ -28,8 +28,9 @@ final class CaptureJob {
     private let report = CaptureReport()
     private var writer: BlobWriter?
     private var conversation: CaptureConversation?
-    private var lock: SharedLock?
+    private var lock: KeptLock?
     private var budget: SpaceBudget?
+    private var watch: IndexWatch?
     private var lastProgress: Int64 = 0
     /// Until when an agent that was told of the end is heard.
     private var drainEnd: Int64?
@@ -140,9 +141,8 @@ final class CaptureJob {
 
     /// Takes restic's lock.
     private func takeRepository() throws {
-        let alive = try lease.catalogue.liveLeases()
-        _ = try repository.removeDeadLocks { alive.contains($0) }
-        lock = try SharedLock(repository, owner: lease.id)
+        try lease.removeDeadLocks(of: repository)
+        lock = try KeptLock(repository, owner: lease.id)
         if let newest = try lease.catalogue.latestSnapshot(of: host, kind: kind) {
             report.expectedFiles = UInt64(max(0, newest.files))
             report.expectedBytes = UInt64(max(0, newest.bytes))
@@ -159,6 +159,7 @@ final class CaptureJob {
         )
         _ = try repository.removeLeftovers(before: run.started ?? Time.now())
         try repository.syncNames()
+        let indexFiles = try repository.list(.index)
         var index = try repository.loadIndex()
         let adoption = try repository.adoptOrphanPacks(into: &index)
         for pack in adoption.aside {
@@ -168,6 +169,7 @@ final class CaptureJob {
                 "a pack that an earlier run left was damaged and set aside: \(pack)"
             )
         }
+        watch = try IndexWatch(repository, listed: indexFiles, index)
         try SnapshotAdoption(repository, lease).run { index }
         let budget = try SpaceBudget(host.name, fleet, repository, index)
         try budget.checkLimit(nil)
@@ -264,6 +266,8 @@ final class CaptureJob {
         lastProgress = 0
         try tick()
         try writer.flush()
+        try watch?.requireAll(of: tree, writer)
+        try lock?.requireHeld()
         let incomplete = report.problemCount > 0
         let marks = SnapshotMarks(
             epoch: epoch,

@@ -50,6 +50,18 @@ package final class CaptureJournal {
         try truncate(to: load(bytes))
     }
 
+    /// Every blob that the host's journal names, as far as it can be read; nothing is written.
+    static func blobs(in repository: Repository) -> [BlobID] {
+        guard let journal = try? CaptureJournal(reading: repository) else { return [] }
+        return journal.known.values.flatMap { $0 } + (journal.partial?.content ?? [])
+    }
+
+    private init(reading repository: Repository) throws {
+        sealer = try Sealer(repository.master)
+        file = try FileDescriptor(open: repository.sidePath(Self.fileName), O_RDONLY)
+        _ = load(try file.readToEnd(limit: Self.most))
+    }
+
     /// Reads batches; gives the end of the last good one.
     private func load(_ bytes: [UInt8]) -> Int {
         var end = 0

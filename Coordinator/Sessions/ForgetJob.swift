@@ -86,8 +86,7 @@ package final class ForgetJob {
     }
 
     private func forget(_ stop: () -> Bool, _ progress: (Int, Int) -> Void) throws -> Result {
-        let alive = try lease.catalogue.liveLeases()
-        _ = try repository.removeDeadLocks { alive.contains($0) }
+        try lease.removeDeadLocks(of: repository)
         let lock = try RepositoryLock(repository, exclusive: true, owner: lease.id)
         defer { lock.release() }
         try lock.confirm()

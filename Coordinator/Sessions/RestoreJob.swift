@@ -94,7 +94,7 @@ final class RestoreJob {
         let repository = try fleet.openRepository(of: grant.host.name)
         let lease = try HostLease(grant.host, .reading, server: server.address)
         defer { lease.release() }
-        let lock = try SharedLock(repository, owner: lease.id)
+        let lock = try KeptLock(repository, owner: lease.id)
         defer { lock.release() }
         guard let id = BlobID(hex: grant.snapshot) else {
             throw RepositoryError.invalid("the grant names no snapshot")

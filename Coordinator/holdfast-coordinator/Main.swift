@@ -134,6 +134,12 @@ private let commands = [
         run: check
     ),
     Command(
+        words: ["prune"],
+        synopsis: "HOST [--dry-run]",
+        summary: "free what no snapshot needs: taken out of the index now, deleted by a run a day later",
+        run: prune
+    ),
+    Command(
         words: ["catalogue", "rebuild"],
         synopsis: "",
         summary: "make a lost catalogue again from the repositories",

@@ -36,6 +36,8 @@ func complain(_ error: any Error) -> ExitCode {
 private func judge(_ error: any Error) -> (ExitCode, String?) {
     switch error {
     case let failure as CommandFailure: return (failure.code, nil)
+    case is PruneRefused:
+        return (.damaged, "holdfast-coordinator check HOST --read-data finds all of it")
     case is PasswordUnreadable: return (.wrongPassword, nil)
     case is ConfigurationError: return (.configuration, nil)
     case let error as RepositoryError:

@@ -15,9 +15,8 @@ extension FleetConfiguration {
             let lease = try HostLease(host, .reading, server: server.address)
             defer { lease.release() }
             // One that was killed before must not stand in a stock client's way once this is done.
-            let alive = try lease.catalogue.liveLeases()
-            _ = try repository.removeDeadLocks { alive.contains($0) }
-            let lock = try SharedLock(repository, owner: lease.id)
+            try lease.removeDeadLocks(of: repository)
+            let lock = try KeptLock(repository, owner: lease.id)
             try lock.confirm()
             defer { lock.release() }
             return try body(lease.catalogue, host, repository)

@@ -78,6 +78,43 @@ package struct BlobIndex: Sendable {
         }
     }
 
+    // MARK: By number
+
+    // Copies have the numbers from 0 to `count` - 1, packs their places in `packs`, both in the order in which they came.
+    // They are what `prune` notes, in a bit or a word each, where ids would take 32 bytes.
+
+    /// The first copy of a blob.
+    func number(_ id: BlobID, _ kind: BlobKind) -> Int? { find(id, kind) }
+
+    func number(of pack: BlobID) -> Int? { packNumbers[pack].map(Int.init) }
+
+    func copy(_ number: Int) -> (pack: Int, blob: PackedBlob) {
+        let entry = self[number]
+        return (entry.packNumber, entry.blob)
+    }
+
+    /// Every copy of every blob.
+    func forEachCopy(_ body: (_ number: Int, _ pack: Int, _ blob: PackedBlob) throws -> Void) rethrows {
+        var number = 0
+        for segment in segments {
+            for entry in segment {
+                try body(number, entry.packNumber, entry.blob)
+                number += 1
+            }
+        }
+    }
+
+    /// Every copy of one blob, the first one first.
+    func forEachCopy(of id: BlobID, _ kind: BlobKind, _ body: (_ number: Int) -> Void) {
+        var slot = slot(id)
+        while table[slot] != 0 {
+            let number = Int(table[slot]) - 1
+            let entry = self[number]
+            if entry.id == id && entry.kind == kind { body(number) }
+            slot = (slot + 1) & (table.count - 1)
+        }
+    }
+
     private func find(_ id: BlobID, _ kind: BlobKind) -> Int? {
         var slot = slot(id)
         while table[slot] != 0 {

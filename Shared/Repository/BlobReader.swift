@@ -80,6 +80,12 @@ package final class BlobReader {
         _ = try load(blob, in: pack) { try plain.room($0) }
     }
 
+    /// The bytes of one given copy, verified; valid until the next call.
+    /// - Throws: `DamagedCopy`, `SystemCallError`.
+    func read(_ blob: PackedBlob, in pack: BlobID) throws -> UnsafeRawBufferPointer {
+        try load(blob, in: pack) { try plain.room($0) }
+    }
+
     /// The verified bytes of one copy.
     private func load(
         _ blob: PackedBlob,

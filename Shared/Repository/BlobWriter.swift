@@ -31,6 +31,8 @@ package final class BlobWriter {
     package private(set) var figures = Figures()
     /// Everything that the repository holds, with what this writer has put into closed packs.
     package private(set) var index: BlobIndex
+    /// What this writer has written.
+    package private(set) var indexFiles: [BlobID] = []
 
     private let repository: Repository
     private let sealer: Sealer
@@ -74,8 +76,8 @@ package final class BlobWriter {
         let kind: BlobKind
     }
 
-    /// Bytes at which a pack is closed.
-    private static let target = [64 << 20, 16 << 20]
+    /// Bytes at which a pack of data, and one of trees, is closed.
+    static let target = [64 << 20, 16 << 20]
     private static let mostBlobsPerPack = 40_000
     private static let listAfter: Int64 = 300 * 1_000_000_000
 
@@ -278,8 +280,9 @@ package final class BlobWriter {
         }
         unsyncedFolders = []
         let files = try repository.writeIndex(unlisted)
-        figures.indexFiles += files
-        figures.syncs += 2 * files
+        indexFiles += files
+        figures.indexFiles += files.count
+        figures.syncs += 2 * files.count
         unlisted = []
         unlistedBlobs = 0
     }

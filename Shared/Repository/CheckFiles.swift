@@ -59,6 +59,7 @@ extension Check {
                 switch name {
                 case "host", "host.json": _ = try repository.hostRecord()
                 case "epoch": _ = try repository.epoch()
+                case Repository.doomedName: _ = try repository.doomedPacks()
                 case "interrupted": _ = try repository.readSealed(name)
                 // Who goes on with it reads it as far as its seals hold; its end may be cut.
                 case "interrupted.log": break

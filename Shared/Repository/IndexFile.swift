@@ -145,6 +145,18 @@ extension Repository {
         return index
     }
 
+    /// Loads all index files, without what they say of packs that are not there.
+    package func loadIndexOfPacksThere() throws -> BlobIndex {
+        var index = BlobIndex()
+        let there = Set(try listPacks())
+        for id in try list(.index) {
+            for pack in try indexFile(id) where there.contains(pack.id) {
+                index.add(pack: pack.id, pack.blobs)
+            }
+        }
+        return index
+    }
+
     /// What one index file lists, parsed whole before anything of it is taken.
     /// - Throws: `RepositoryError.damaged`, `SystemCallError`.
     func indexFile(_ id: BlobID) throws -> [(id: BlobID, blobs: [PackedBlob])] {
@@ -159,9 +171,10 @@ extension Repository {
 
 extension Repository {
     /// Lists packs, which are durable, in as few files as the bound allows; all blobs of a pack in one file.
-    /// - Returns: The number of files.
-    func writeIndex(_ packs: [(id: BlobID, blobs: [PackedBlob])]) throws -> Int {
-        var files = 0
+    /// - Returns: The files.
+    @discardableResult
+    func writeIndex(_ packs: [(id: BlobID, blobs: [PackedBlob])]) throws -> [BlobID] {
+        var files: [BlobID] = []
         var rest = packs[...]
         while !rest.isEmpty {
             var blobs = 0
@@ -169,8 +182,7 @@ extension Repository {
                 defer { blobs += pack.blobs.count }
                 return blobs == 0 || blobs + pack.blobs.count <= IndexFile.mostBlobs
             }
-            _ = try write(IndexFile.encode(Array(part)), to: .index)
-            files += 1
+            files.append(try write(IndexFile.encode(Array(part)), to: .index))
             rest = rest.dropFirst(part.count)
         }
         return files

@@ -54,11 +54,20 @@ extension Repository {
     /// Verifies packs under final names that no index lists (their hash, header and every blob) and lists them,
     /// so that what a killed run stored is used by the next. One that fails is set aside.
     ///
-    /// It reads each such pack in full; the writer lists packs every five minutes, which bounds them.
+    /// It reads each such pack in full; the writer lists packs every five minutes, which bounds them. Packs that `prune`
+    /// has taken out of the index are none of them: what they hold is stored anew where it is needed again.
     /// - Parameter index: All index files, loaded by the caller; what is adopted is added.
     package func adoptOrphanPacks(into index: inout BlobIndex) throws -> Adoption {
-        var result = Adoption()
         let orphans = try listPacks().filter { !index.contains(pack: $0) }
+        if orphans.isEmpty { return Adoption() }
+        // Without a journal that can be read they are listed again, which costs time, not safety.
+        let doomed = (try? doomedPacks()) ?? [:]
+        return try adopt(orphans.filter { doomed[$0] == nil }, into: &index)
+    }
+
+    /// Verifies packs that no index lists and lists them, or sets them aside.
+    func adopt(_ orphans: [BlobID], into index: inout BlobIndex) throws -> Adoption {
+        var result = Adoption()
         if orphans.isEmpty { return result }
         let reader = try BlobReader(self, index)
         var found: [(id: BlobID, blobs: [PackedBlob])] = []
@@ -71,7 +80,7 @@ extension Repository {
             }
         }
         for folder in Set(found.map { Files.parent(packPath($0.id)) }) { try Files.syncDirectory(folder) }
-        _ = try writeIndex(found)
+        try writeIndex(found)
         for pack in found {
             index.add(pack: pack.id, pack.blobs)
             result.adopted.append(pack.id)
@@ -96,4 +105,15 @@ extension Repository {
     /// Sets a snapshot aside that is not to be used.
     @discardableResult
     package func setAside(snapshot id: BlobID) throws -> String { try setAside("snapshots/\(id)") }
+
+    /// The trees of snapshots that were set aside, as far as their files can be read.
+    package func treesAside() throws -> [BlobID] {
+        try sideFiles(in: "aside").compactMap { name in
+            guard name.dropLast(64).hasSuffix("-snapshots-"), let id = BlobID(hex: name.suffix(64)) else {
+                return nil
+            }
+            guard let text = try? read(.snapshots, id, at: sidePath(name)) else { return nil }
+            return try? Snapshot(parsing: text).tree
+        }
+    }
 }

@@ -52,6 +52,9 @@ package struct DamagedCopy: Error, Equatable, Sendable {
 }
 
 extension SystemCallError {
+    /// The disk is full, or a quota is used up.
+    var isLackOfSpace: Bool { code == ENOSPC || code == EDQUOT }
+
     /// The disk or the network failed to give bytes that are there, which says nothing about the bytes.
     var isReadFailure: Bool {
         [EIO, EREMOTEIO, ESTALE, ETIMEDOUT, EBADMSG, EUCLEAN, ENODATA].contains(code)

@@ -87,6 +87,14 @@ package final class RepositoryLock {
         }
     }
 
+    /// Looks whether the lock file lies there still.
+    /// - Throws: `lockLost`.
+    package func requireThere() throws {
+        guard let id, Files.exists(repository.filePath(.locks, id)) else {
+            throw RepositoryError.lockLost(path: repository.path)
+        }
+    }
+
     /// Removes the lock file. Nothing happens when it is released already.
     package func release() {
         if let id { try? repository.remove(.locks, id) }

@@ -15,6 +15,7 @@ import Posix
 /// | `proofs/ID-LEVEL` | `ProofRecord`: the newest proof of that level of the snapshot ID |
 /// | `forgotten/ID` | the file of a forgotten snapshot as it was in `snapshots/`, until its grace is over |
 /// | `forgotten/ID.when` | when it was forgotten, RFC 3339 in UTC |
+/// | `doomed` | packs that `prune` has taken out of the index, and when; a later run deletes them |
 /// | `aside/` | files that failed verification or fencing, kept for a person to look at |
 ///
 /// All but those in `aside/` are sealed, so that a changed byte is noticed and none can be swapped with another: a

@@ -29,9 +29,10 @@ extension Repository {
     package func filePath(_ folder: Folder, _ id: BlobID) -> String { "\(path)/\(folder.rawValue)/\(id)" }
 
     /// Reads, verifies the name, opens and decompresses a snapshot, index or lock file.
+    /// - Parameter place: Where it lies, when that is not its folder.
     /// - Throws: `damaged`, or `SystemCallError` with ENOENT.
-    package func read(_ folder: Folder, _ id: BlobID) throws -> [UInt8] {
-        let file = filePath(folder, id)
+    package func read(_ folder: Folder, _ id: BlobID, at place: String? = nil) throws -> [UInt8] {
+        let file = place ?? filePath(folder, id)
         var bytes = try Files.read(file, limit: folder.limit)
         var actual = try BlobID.hash(of: bytes)
         if actual != id {

@@ -16,6 +16,12 @@ struct Forge: ~Copyable {
         self.scratch = scratch
     }
 
+    /// Writes into a repository that is there.
+    init(_ repository: Repository) throws {
+        scratch = try Scratch()
+        self.repository = repository
+    }
+
     struct Blob {
         var kind = BlobKind.data
         var plain: [UInt8]

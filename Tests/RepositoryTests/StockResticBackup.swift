@@ -49,6 +49,7 @@ struct FolderBackup: ~Copyable {
     /// A tree of any text.
     func add(treeText: String) throws -> BlobID { try writer.add(Array(treeText.utf8), .tree) }
     func add(data: [UInt8]) throws -> BlobID { try writer.add(data, .data) }
+    func flush() throws { try writer.flush() }
 
     private func store(_ folder: consuming FileDescriptor) throws -> BlobID {
         var directory = try Directory(folder)

@@ -91,13 +91,17 @@ let package = Package(
         module("Coordinator/Catalogue", ["Posix", "Fleet", "Postgres", "Wire"]),
         module("Coordinator/Metrics", ["Posix", "Catalogue", "Fleet", "Postgres", "Wire", "CMicroHTTPD"]),
         module("Coordinator/Scheduling", ["Posix", "Fleet", "Schedule", "Catalogue", "Postgres"]),
+        module(
+            "Coordinator/Health",
+            ["Posix", "JSON", "Arguments", "Postgres", "Fleet", "Catalogue"]
+        ),
         module("Coordinator/Retrieval", ["Posix", "Digest", "Wire", "Repository", "Restore"]),
         module(
             "Coordinator/Sessions",
             [
                 "Posix", "JSON", "Arguments", "Immich", "Wire", "SSH", "Repository", "Retrieval", "Restore",
                 "Postgres",
-                "Catalogue", "Fleet", "Retention",
+                "Catalogue", "Fleet", "Retention", "Health",
             ]
         ),
         program(
@@ -108,7 +112,7 @@ let package = Package(
                 "Repository", "Postgres", "SSH",
                 "Wire",
                 "Immich",
-                "Configuration", "Arguments", "JSON", "Posix",
+                "Configuration", "Health", "Arguments", "JSON", "Posix",
             ]
         ),
 
@@ -161,6 +165,13 @@ let package = Package(
             [
                 "Schedule", "Scheduling", "Retention", "Repository", "Catalogue", "Fleet", "Postgres", "Wire",
                 "Posix", "TestSupport",
+            ]
+        ),
+        tests(
+            "HealthTests",
+            [
+                "Health", "Catalogue", "Fleet", "Postgres", "Schedule", "Configuration", "Wire", "Posix",
+                "TestSupport",
             ]
         ),
         tests(

@@ -22,6 +22,11 @@ package struct FindingRow: Sendable, Equatable {
     package let closed: Int64?
     package let closedBy: String?
     package let closedWhy: String?
+    /// What a shrunken dump or library was measured against, in bytes and files.
+    package let referenceBytes: Int64?
+    package let referenceFiles: Int64?
+    /// The moment the data is of in which it was seen last.
+    package let dataOf: Int64?
 
     init(_ row: PostgresResult.Row) throws(PostgresError) {
         id = try row.int64("id")
@@ -36,6 +41,9 @@ package struct FindingRow: Sendable, Equatable {
         closed = try row.optionalInt64("closed")
         closedBy = try row.text("closed_by")
         closedWhy = try row.text("closed_why")
+        referenceBytes = try row.optionalInt64("reference_bytes")
+        referenceFiles = try row.optionalInt64("reference_files")
+        dataOf = try row.optionalInt64("data_of")
     }
 }
 
@@ -49,4 +57,23 @@ extension Catalogue {
             [host]
         ).map { try FindingRow($0) }
     }
+
+    /// The finding of that number, open or not.
+    package func finding(_ id: Int64) throws -> FindingRow? {
+        try connection.query("SELECT * FROM findings WHERE id = $1", [id]).first.map { try FindingRow($0) }
+    }
+
+    /// Findings that are over, the newest first, of one host or with nil of all.
+    package func closedFindings(host: Int32? = nil, limit: Int = 20) throws -> [FindingRow] {
+        try connection.query(
+            """
+            SELECT * FROM findings WHERE closed IS NOT NULL AND ($1::int IS NULL OR host_id = $1)
+            ORDER BY closed DESC, id DESC LIMIT $2
+            """,
+            [host, limit]
+        ).map { try FindingRow($0) }
+    }
+
+    /// Tells whoever listens on `Channel.findings` that one was opened, closed or became worse.
+    package func notifyFindings() throws { try notify(Channel.findings, "") }
 }

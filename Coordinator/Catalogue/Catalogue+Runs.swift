@@ -197,14 +197,15 @@ extension Catalogue {
         ).map { try RunRow($0) }
     }
 
-    /// The newest run of every host that has one.
-    package func newestRuns(kind: RunKind = .full) throws -> [RunRow] {
+    /// The newest run of that kind of every host that has one, or of one host.
+    package func newestRuns(kind: RunKind = .full, host: Int32? = nil) throws -> [RunRow] {
         try connection.query(
             """
-            SELECT DISTINCT ON (r.host_id) \(RunRow.columns) FROM runs r JOIN hosts h ON h.id = r.host_id
-            WHERE r.kind = $1 ORDER BY r.host_id, r.requested DESC, r.id
+            SELECT r.*, h.name AS host_name FROM hosts h CROSS JOIN LATERAL (
+                SELECT * FROM runs WHERE host_id = h.id AND kind = $1 ORDER BY requested DESC, id LIMIT 1) r
+            WHERE h.removed IS NULL AND ($2::int IS NULL OR h.id = $2) ORDER BY h.id
             """,
-            [kind.rawValue]
+            [kind.rawValue, host]
         ).map { try RunRow($0) }
     }
 

@@ -20,6 +20,31 @@ extension Catalogue {
         ).single().bool("served")
     }
 
+    /// Since when a service runs, in nanoseconds since 1970-01-01T00:00:00Z, nil when none does; and which duties somebody
+    /// has, by their numbers.
+    package func service() throws -> (since: Int64?, duties: Set<Int32>) {
+        let rows = try connection.query(
+            """
+            SELECT l.classid::bigint AS class, l.objid::bigint AS duty,
+                (extract(epoch FROM a.backend_start) * 1000000)::bigint * 1000 AS since
+            FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+            WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+                AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                AND l.classid IN (\(LockClass.serve), \(LockClass.duty))
+            """
+        )
+        var since: Int64?
+        var duties: Set<Int32> = []
+        for row in rows {
+            if try row.int32("class") == LockClass.duty {
+                duties.insert(try row.int32("duty"))
+            } else {
+                since = min(since ?? .max, try row.optionalInt64("since") ?? 0)
+            }
+        }
+        return (since, duties)
+    }
+
     /// Writes down that the agents with these keys are here now. One whose key was revoked while it was connected, as
     /// when its machine was replaced, stands for its host no more.
     ///

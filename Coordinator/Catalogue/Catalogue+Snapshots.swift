@@ -146,14 +146,17 @@ extension Catalogue {
         ).first.map { try SnapshotRow($0) }
     }
 
-    /// The newest snapshot of this kind of every host that has one, by the host's id.
-    package func latestSnapshots(kind: CaptureKind = .full) throws -> [Int32: SnapshotRow] {
+    /// The newest snapshot of this kind of every host that has one, by the host's id; of one host alone if it is named.
+    package func latestSnapshots(kind: CaptureKind = .full, host: Int32? = nil) throws -> [Int32: SnapshotRow]
+    {
         let rows = try connection.query(
             """
-            SELECT DISTINCT ON (host_id) * FROM snapshots WHERE state = 'present' AND kind = $1
-            ORDER BY host_id, time DESC, id
+            SELECT s.* FROM hosts h CROSS JOIN LATERAL (
+                SELECT * FROM snapshots WHERE host_id = h.id AND state = 'present' AND kind = $2
+                ORDER BY time DESC, id LIMIT 1) s
+            WHERE h.removed IS NULL AND ($1::int IS NULL OR h.id = $1)
             """,
-            [kind.name]
+            [host, kind.name]
         )
         return try Dictionary(
             rows.map { (try $0.int32("host_id"), try SnapshotRow($0)) },

@@ -11,7 +11,7 @@ package final class Catalogue {
     /// state changed, `cancel` the run's id when somebody asked for its end, `schedule`
     /// that something came which jobs may wait for. On `reload` a service is asked to take up its
     /// inventory, on `reloaded` it answers, and `inventory` says that another one may be in force
-    /// (`Catalogue+Inventory.swift`).
+    /// (`Catalogue+Inventory.swift`). `findings` says that a finding was opened or closed.
     package enum Channel {
         package static let jobs = "holdfast_jobs"
         package static let runs = "holdfast_runs"
@@ -20,6 +20,7 @@ package final class Catalogue {
         package static let reloaded = "holdfast_reloaded"
         package static let inventory = "holdfast_inventory"
         package static let schedule = "holdfast_schedule"
+        package static let findings = "holdfast_findings"
     }
 
     /// Connects, refuses what cannot serve, and brings the schema up to date.

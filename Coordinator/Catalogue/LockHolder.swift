@@ -16,6 +16,8 @@ package enum LockClass {
     static let rebuild: Int32 = 0x484F_0004
     /// Exclusive: of coordinators that share a catalogue one does a duty; `objid` is the duty's number.
     package static let duty: Int32 = 0x484F_0005
+    /// Exclusive for a transaction: one at a time compares findings with what is the case; `objid` is 0.
+    package static let findings: Int32 = 0x484F_0006
 }
 
 /// Somebody who holds locks of a host.

@@ -190,5 +190,6 @@ enum Migrations {
         """,
         captures,
         schedule,
+        health,
     ]
 }

@@ -2,6 +2,7 @@ import Arguments
 import Catalogue
 import Fleet
 import Glibc
+import Health
 import Immich
 import Posix
 import Postgres
@@ -319,9 +320,11 @@ final class CaptureJob {
             Log.write(.warning, "\(host.name): the checkpoint of an earlier run was not removed: \(error)")
         }
         report.note("snapshot \(staged.id.short) is published")
+        judge { try Watch.noteVersions(of: host, snapshot: staged.id.hex, $0) }
         do { try record(incomplete ? .incomplete : .done) } catch {
             Log.write(.warning, "\(host.name): the end of the run could not be recorded: \(error)")
         }
+        judge()
         Log.write(
             .notice,
             "\(host.name): snapshot \(staged.id.short) published: \(report.filesSeen) files, "
@@ -334,6 +337,19 @@ final class CaptureJob {
     private func isPublished(_ id: BlobID) -> Bool {
         let rows = try? server.use { try $0.snapshots(of: host) }
         return rows?.contains { $0.id == id.hex } ?? false
+    }
+
+    /// Finds out what the run means for the host, before anybody hears of its end and may want to delete something. The
+    /// watch would find it too, within its half minute.
+    private func judge(_ more: (Catalogue) throws -> Void = { _ in }) {
+        do {
+            try recording {
+                try more($0)
+                try Watch.look(at: host, $0, fleet.policy(of: host.name))
+            }
+        } catch {
+            Log.write(.warning, "\(host.name): how it stands after the run could not be recorded: \(error)")
+        }
     }
 
     private func record(_ state: RunRow.State, _ end: CaptureEnd? = nil) throws {
@@ -384,7 +400,9 @@ final class CaptureJob {
         do { try record(end.state, end) } catch {
             // The next who looks marks the run as interrupted.
             Log.write(.error, "\(host.name): the end of the run could not be recorded: \(error)")
+            return end
         }
+        judge()
         return end
     }
 

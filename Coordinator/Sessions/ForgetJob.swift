@@ -1,5 +1,6 @@
 package import Catalogue
 package import Fleet
+import Health
 import Posix
 package import Repository
 import Retention
@@ -94,6 +95,8 @@ package final class ForgetJob {
         try SnapshotAdoption(repository, lease).run { try repository.loadIndex() }
 
         let now = Time.now()
+        // What is wrong by now, though no round of the watch has found it yet.
+        try Watch.look(at: host, lease.catalogue, policy, now: now)
         let outlook = try RetentionOutlook(host, policy, lease.catalogue, repository, now: now)
         let going = outlook.plan.going
         var done: [BlobID] = []

@@ -13,6 +13,9 @@ final class Duty: Sendable {
         case schedule = 1
         case watch = 2
         case alarms = 3
+
+        /// Those that every service takes up: `status` says when nobody has them.
+        static let expected: [Kind] = [.watch]
     }
 
     private let stop = Atomic(false)

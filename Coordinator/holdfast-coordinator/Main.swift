@@ -90,7 +90,24 @@ private let commands = [
         summary: "end a run that waits or is under way",
         run: cancel
     ),
-    Command(words: ["status"], synopsis: "", summary: "show how every host stands", run: status),
+    Command(
+        words: ["status"],
+        synopsis: "[HOST] [--watch|--nagios]",
+        summary: "show how the fleet stands, the worst first, or everything of one host",
+        run: status
+    ),
+    Command(
+        words: ["findings"],
+        synopsis: "[HOST]",
+        summary: "list what is wrong now, and what was lately",
+        run: findings
+    ),
+    Command(
+        words: ["finding", "close"],
+        synopsis: "ID --why TEXT",
+        summary: "say that a finding is as it should be",
+        run: findingClose
+    ),
     Command(
         words: ["snapshots"],
         synopsis: "[HOST] [--forgotten]",
@@ -180,7 +197,7 @@ private var usage: String {
         --config FILE  the inventory (default /etc/holdfast/fleet.yaml); --json prints for programs
         exit status: 0 done, 1 failed, 3 done but incomplete, 10 no repository, 11 locked, 12 wrong password,
         20 unreachable, 21 dump failed, 22 no catalogue, 23 no space, 25 damage found, 26 over the size limit,
-        64 usage, 78 configuration, 130 interrupted
+        64 usage, 78 configuration, 130 interrupted; of status --nagios 0 ok, 1 warning, 2 critical, 3 unknown
 
         """
 }

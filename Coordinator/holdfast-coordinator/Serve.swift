@@ -4,6 +4,7 @@ import Catalogue
 import Configuration
 import Fleet
 import Glibc
+import Health
 import Posix
 import SSH
 import Sessions
@@ -54,6 +55,8 @@ func serve(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> Ex
     try inventory.accept()
     let metrics = try MetricsExporter(fleet.metrics, server: server) { inventory.current }
     defer { withExtendedLifetime(metrics) {} }
+    let watching = try Duty(.watch, server: server, every: 30) { try Watch.goRound($0, inventory.current) }
+    defer { watching.end() }
     let errands = Errands()
     var service = try Service(
         server: server,

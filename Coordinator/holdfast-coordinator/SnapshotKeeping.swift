@@ -155,7 +155,7 @@ extension Catalogue {
 }
 
 /// Who runs this, as far as the system knows.
-private func person() -> String {
+func person() -> String {
     let environment = environmentVariables()
     if let name = environment["SUDO_USER"] ?? environment["LOGNAME"] ?? environment["USER"], !name.isEmpty {
         return name

@@ -3,6 +3,8 @@
 package enum ExitCode: Int32, Error, Sendable {
     case done = 0
     case failed = 1
+    /// Of `status --nagios` alone, which counts 0 ok, 1 warning, 2 critical, 3 unknown.
+    case critical = 2
     /// Finished, but some items could not be read or kept changing.
     case incomplete = 3
     case noRepository = 10

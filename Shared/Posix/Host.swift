@@ -57,6 +57,12 @@ package enum Host {
         let columns = Int(clinux_terminal_columns(descriptor))
         return columns > 0 ? columns : nil
     }
+
+    /// Lines of the terminal on `descriptor`; nil when it is none.
+    package static func terminalLines(_ descriptor: Int32) -> Int? {
+        let lines = Int(clinux_terminal_lines(descriptor))
+        return lines > 0 ? lines : nil
+    }
 }
 
 /// Writes all of `text` to a descriptor with write(2), so that nothing stays in a buffer; errors are dropped.

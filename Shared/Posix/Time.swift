@@ -7,6 +7,9 @@ package enum Time {
     /// Nanoseconds on a clock that never jumps; only differences mean anything.
     package static func monotonic() -> Int64 { read(CLOCK_MONOTONIC) }
 
+    /// Nanoseconds since the machine started, with those in which it slept.
+    package static func sinceBoot() -> Int64 { read(CLOCK_BOOTTIME) }
+
     private static func read(_ clock: clockid_t) -> Int64 {
         var time = timespec()
         clock_gettime(clock, &time)

@@ -27,6 +27,7 @@ private let usage = """
       --json           the figures of every round
       --idle N         something else: N agents that only wait, on one coordinator; what they cost, how soon
                        one hears of work, and how long all take to come back after a restart
+      --status N       something else: a catalogue with a year of N hosts, and how long `status` takes with it
     """
 
 struct Settings {
@@ -47,6 +48,7 @@ struct Settings {
     var syncs = false
     var json = false
     var idle = 0
+    var status = 0
 
     init(_ arguments: [String]) throws {
         var reader = ArgumentReader(arguments)
@@ -74,6 +76,7 @@ struct Settings {
         syncs = reader.flag("--syncs")
         json = reader.flag("--json")
         idle = try number("--idle", idle)
+        status = try number("--status", status)
         try reader.finish()
     }
 
@@ -97,6 +100,10 @@ enum Benchmark {
             let settings = try Settings(arguments)
             if settings.idle > 0 {
                 try IdleBench(settings, agents: settings.idle).execute()
+                exit(0)
+            }
+            if settings.status > 0 {
+                try StatusBench(settings, hosts: settings.status).execute()
                 exit(0)
             }
             let report = try Bench(settings).execute()

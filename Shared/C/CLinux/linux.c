@@ -163,6 +163,12 @@ int clinux_terminal_columns(int fd) {
     return size.ws_col;
 }
 
+int clinux_terminal_lines(int fd) {
+    struct winsize size;
+    if (ioctl(fd, TIOCGWINSZ, &size) != 0) return 0;
+    return size.ws_row;
+}
+
 int clinux_start_writeback(int fd, int64_t offset, int64_t length) {
     return sync_file_range(fd, offset, length, SYNC_FILE_RANGE_WRITE);
 }

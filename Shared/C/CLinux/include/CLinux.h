@@ -85,6 +85,8 @@ int clinux_set_nonblocking(int fd, int on);
 int clinux_set_direct(int fd, int on);
 /// Columns of the terminal `fd`, or 0 when it is none.
 int clinux_terminal_columns(int fd);
+/// Lines of it, or 0.
+int clinux_terminal_lines(int fd);
 
 /// Starts writing dirty pages of a range without waiting (sync_file_range(2)).
 int clinux_start_writeback(int fd, int64_t offset, int64_t length);

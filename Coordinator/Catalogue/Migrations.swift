@@ -189,5 +189,6 @@ enum Migrations {
         CREATE INDEX findings_by_host ON findings (host_id, opened DESC);
         """,
         captures,
+        alarms,
     ]
 }

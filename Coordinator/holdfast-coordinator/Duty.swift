@@ -69,6 +69,7 @@ final class Duty: Sendable {
         for channel in channels { try catalogue.connection.listen(channel) }
         while !stop.load(ordering: .relaxed) {
             try body(catalogue)
+            try catalogue.noteDuty(kind.rawValue)
             went()
             guard try !waitReadable([end.raw, catalogue.connection.descriptor], seconds: seconds).contains(0)
             else { return }

@@ -1,3 +1,4 @@
+import Alarms
 import Arguments
 import CLinux
 import Catalogue
@@ -62,11 +63,23 @@ func serve(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> Ex
         hostKey: KeyPair.load(fleet.folder.hostKey).publicKey.fingerprint.text,
         addresses: fleet.dialled
     )
+    if let problem = fleet.alarmProblems().first { Log.write(.error, problem) }
+    let alarms = AlarmDuty { inventory.current }
+    let duties = [
+        try Duty(
+            .alarms,
+            server: server,
+            channels: [Catalogue.Channel.findings, Catalogue.Channel.runs],
+            every: 15
+        ) { try alarms.work($0) }
+    ]
     while !stopping.load(ordering: .relaxed) {
         if reloading.exchange(false, ordering: .relaxed) { service.reload() }
         service.step()
     }
     Log.write(.notice, "stopping")
+    for duty in duties { duty.end() }
     service.stop()
+    alarms.settle(seconds: 20)
     return .done
 }

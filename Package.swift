@@ -84,7 +84,10 @@ let package = Package(
         module("Agent/Capture", ["Posix", "JSON", "Immich", "Wire", "SSH"]),
         program(
             "Agent/holdfast-agent",
-            ["Capture", "Restore", "Arguments", "Configuration", "Immich", "Posix", "JSON", "SSH", "Wire"]
+            [
+                "Capture", "Restore", "Arguments", "Configuration", "Immich", "Outward", "Posix", "JSON", "SSH",
+                "Wire",
+            ]
         ),
 
         // The coordinator.

@@ -24,7 +24,8 @@ package struct News: Sendable, Equatable {
     /// What the alarm does not hear of any more, without a word.
     package var forgotten: [ToldFinding] = []
 
-    var isEmpty: Bool { started.isEmpty && worse.isEmpty && still.isEmpty && over.isEmpty }
+    /// Whether there is nothing to tell.
+    package var isEmpty: Bool { started.isEmpty && worse.isEmpty && still.isEmpty && over.isEmpty }
 
     /// - Parameters:
     ///   - findings: All that are open, or that the alarm takes for open.

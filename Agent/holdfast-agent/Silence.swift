@@ -28,9 +28,14 @@ struct SilenceSettings: Sendable {
             let after = try silence.duration("after") ?? 26 * 3_600_000_000_000
             let interval = try silence.duration("repeat") ?? 24 * 3_600_000_000_000
             for (key, value) in [("after", after), ("repeat", interval)] where value < 600_000_000_000 {
-                throw silence.error(key, "must be at least 10m: a coordinator is away for so long when it is updated")
+                throw silence.error(
+                    key,
+                    "must be at least 10m: a coordinator is away for so long when it is updated"
+                )
             }
-            let channel = try silence.mapping("alarm") { (alarm) throws(ConfigurationError) in try AlarmChannel(alarm) }
+            let channel = try silence.mapping("alarm") { (alarm) throws(ConfigurationError) in
+                try AlarmChannel(alarm)
+            }
             return SilenceSettings(
                 after: after,
                 repeatInterval: interval,
@@ -194,7 +199,10 @@ final class Silence: Sendable {
 /// `alarm test`: a message through the channel of `silence:`, right now.
 func testAlarm(folder: String) throws -> ExitCode {
     guard let settings = try AgentFile.load(folder).silence else {
-        throw CommandFailure(.configuration, "\(AgentFile.path(folder)) has no `silence:`, so nobody would be told anything")
+        throw CommandFailure(
+            .configuration,
+            "\(AgentFile.path(folder)) has no `silence:`, so nobody would be told anything"
+        )
     }
     let message = AlarmMessage(
         id: randomHex(16),

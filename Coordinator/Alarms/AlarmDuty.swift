@@ -24,7 +24,9 @@ package final class AlarmDuty: Sendable {
     /// it sent again.
     package func settle(seconds: Double) {
         let end = Time.monotonic() + Int64(seconds * 1e9)
-        while isSending.load(ordering: .sequentiallyConsistent) && Time.monotonic() < end { Time.sleep(seconds: 0.02) }
+        while isSending.load(ordering: .sequentiallyConsistent) && Time.monotonic() < end {
+            Time.sleep(seconds: 0.02)
+        }
     }
 
     /// Does what is due. Blocks while it sends, under a minute.
@@ -47,7 +49,11 @@ package final class AlarmDuty: Sendable {
         let now = Time.now()
         return try catalogue.waitingMessages().filter { message in
             if !names.contains(message.alarm) {
-                try catalogue.drop(message, why: "it is no longer configured; a message was not sent", now: now)
+                try catalogue.drop(
+                    message,
+                    why: "it is no longer configured; a message was not sent",
+                    now: now
+                )
                 return false
             }
             if now - message.created >= Retry.patience {
@@ -62,7 +68,8 @@ package final class AlarmDuty: Sendable {
         }
     }
 
-    private func tell(_ name: String, _ alarm: AlarmSettings, isWaiting: Bool, _ catalogue: Catalogue) throws {
+    private func tell(_ name: String, _ alarm: AlarmSettings, isWaiting: Bool, _ catalogue: Catalogue) throws
+    {
         let now = Time.now()
         let news = News(
             for: name,
@@ -105,7 +112,9 @@ package final class AlarmDuty: Sendable {
         isSending.store(true, ordering: .sequentiallyConsistent)
         defer { isSending.store(false, ordering: .sequentiallyConsistent) }
         let outcomes = Parallel.run(
-            sending.map { item in { Result { () throws(OutwardError) in try item.channel.deliver(AlarmMessage(item.message)) } } }
+            sending.map { item in
+                { Result { () throws(OutwardError) in try item.channel.deliver(AlarmMessage(item.message)) } }
+            }
         )
         // Each is written down as soon as it is known.
         while let (index, outcome) = outcomes.next() {
@@ -136,12 +145,15 @@ package final class AlarmDuty: Sendable {
             guard let oldest = messages.first, let error = oldest.error else { continue }
             let age = now - oldest.created
             // One failed attempt is a hiccup, unless the next one can't go better.
-            guard oldest.attempts > 1 || alarm.channel.problem() != nil || age > Retry.pause(after: 1) else { continue }
+            guard oldest.attempts > 1 || alarm.channel.problem() != nil || age > Retry.pause(after: 1) else {
+                continue
+            }
             failing.append(name)
             try catalogue.openChannelFinding(
                 alarm: name,
                 severity: age > 3_600_000_000_000 ? .critical : .warning,
-                message: "alarm \(name) is not delivered: \(error); next: holdfast-coordinator alarm test \(name)",
+                message:
+                    "alarm \(name) is not delivered: \(error); next: holdfast-coordinator alarm test \(name)",
                 now: now
             )
         }

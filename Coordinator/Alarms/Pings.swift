@@ -35,7 +35,8 @@ final class Pings: Sendable {
         guard state.withLock({ $0.next }) <= Time.monotonic() else { return }
         let duties = try catalogue.duties()
         // The duty of watching is what makes findings, without which everything would look well.
-        let isWatching = duties[Self.watch] != nil && duties.values.allSatisfy { now - $0 <= Self.longestSilence }
+        let isWatching =
+            duties[Self.watch] != nil && duties.values.allSatisfy { now - $0 <= Self.longestSilence }
         var trouble: String?
         if isWatching {
             let open = try catalogue.openFindings()
@@ -45,7 +46,8 @@ final class Pings: Sendable {
                 try HTTP.send(Array(body.utf8), to: address.text, at: address, seconds: 20)
             } catch { trouble = "\(error)" }
         } else {
-            trouble = "not sent, because the hosts were not watched for \(Human.duration(nanoseconds: Self.longestSilence))"
+            trouble =
+                "not sent, because the hosts were not watched for \(Human.duration(nanoseconds: Self.longestSilence))"
         }
         let next = Time.monotonic() + (trouble == nil ? Self.interval : 60_000_000_000)
         let said = state.withLock { state -> String? in
@@ -65,7 +67,9 @@ final class Pings: Sendable {
     private func hostPings(_ catalogue: Catalogue, _ fleet: FleetConfiguration) throws {
         var addresses: [String: WebAddress] = [:]
         for host in try catalogue.hosts() {
-            if let address = fleet.policy(of: host.name).ping.flatMap({ WebAddress($0) }) { addresses[host.name] = address }
+            if let address = fleet.policy(of: host.name).ping.flatMap({ WebAddress($0) }) {
+                addresses[host.name] = address
+            }
         }
         guard !addresses.isEmpty else { return }
         let due = try catalogue.duePings(hosts: addresses.keys.sorted(), now: Time.now())
@@ -78,7 +82,8 @@ final class Pings: Sendable {
             let body = Array(try Self.report(run, catalogue).utf8)
             sending.append(ping)
             works.append {
-                Result { () throws(OutwardError) in try HTTP.send(body, to: url, at: address, seconds: 20) }.map { _ in }
+                Result { () throws(OutwardError) in try HTTP.send(body, to: url, at: address, seconds: 20) }
+                    .map { _ in }
             }
         }
         let outcomes = Parallel.run(works)

@@ -36,7 +36,9 @@ package struct Wording: Sendable, Equatable {
                 if !lines.isEmpty { lines.append("") }
                 lines.append(part.heading)
             }
-            lines += part.findings.prefix(Self.longestList).map { Self.line($0, isOver: part.state == "over", now: now) }
+            lines += part.findings.prefix(Self.longestList).map {
+                Self.line($0, isOver: part.state == "over", now: now)
+            }
         }
         let hosts = Set((bad.isEmpty ? news.over : bad).map(\.host))
         if let host = hosts.first, hosts.count == 1, let host {
@@ -44,15 +46,22 @@ package struct Wording: Sendable, Equatable {
         } else {
             lines += ["", "Next: holdfast-coordinator status"]
         }
-        if news.untold > 0 { lines.append("\(news.untold) more that you were told of \(news.untold == 1 ? "is" : "are") still open.") }
+        if news.untold > 0 {
+            lines.append(
+                "\(news.untold) more that you were told of \(news.untold == 1 ? "is" : "are") still open."
+            )
+        }
         lines.append(
             "From the coordinator on \(coordinator), alarm '\(alarm)'"
                 + (bad.isEmpty
-                    ? "." : "; a reminder comes every \(Human.duration(nanoseconds: repeatInterval)) as long as it lasts.")
+                    ? "."
+                    : "; a reminder comes every \(Human.duration(nanoseconds: repeatInterval)) as long as it lasts.")
         )
         text = cut(lines.joined(separator: "\n"), bytes: 64 << 10)
         findings = .array(
-            parts.flatMap { part in part.findings.prefix(Self.longestList).map { Self.json($0, state: part.state) } }
+            parts.flatMap { part in
+                part.findings.prefix(Self.longestList).map { Self.json($0, state: part.state) }
+            }
         )
     }
 
@@ -62,7 +71,9 @@ package struct Wording: Sendable, Equatable {
 
     private static func subject(_ news: News, _ bad: [ToldFinding]) -> String {
         func of(_ finding: ToldFinding) -> String {
-            let what = finding.kind.replacing("-", with: " ") + (finding.subject.isEmpty ? "" : " \(finding.subject)")
+            let what =
+                finding.kind.replacing("-", with: " ")
+                + (finding.subject.isEmpty ? "" : " \(finding.subject)")
             return plainLine("\(finding.host ?? "coordinator"): \(what)")
         }
         func count(_ number: Int, _ word: String) -> String { "\(number) \(word)\(number == 1 ? "" : "s")" }
@@ -79,7 +90,9 @@ package struct Wording: Sendable, Equatable {
         }
         let critical = bad.count { $0.severity == .critical }
         let warnings = bad.count - critical
-        let counts = [critical > 0 ? "\(critical) critical" : nil, warnings > 0 ? count(warnings, "warning") : nil]
+        let counts = [
+            critical > 0 ? "\(critical) critical" : nil, warnings > 0 ? count(warnings, "warning") : nil,
+        ]
         let hosts = Set(bad.compactMap(\.host)).count
         return "Holdfast: \(still)\(counts.compactMap { $0 }.joined(separator: ", "))"
             + (hosts > 0 ? " on \(count(hosts, "host"))" : "") + and
@@ -92,14 +105,18 @@ package struct Wording: Sendable, Equatable {
         if isOver, let closed = finding.closed {
             return "\(host): over after \(Human.duration(nanoseconds: closed - finding.opened)): \(short)"
         }
-        let since = "for \(Human.duration(nanoseconds: now - finding.opened)), since \(Time.local(finding.opened / 1_000_000_000 * 1_000_000_000))"
-        if isOver { return "\(host): no longer critical, but \(finding.severity.rawValue) \(since): \(short)" }
+        let since =
+            "for \(Human.duration(nanoseconds: now - finding.opened)), since \(Time.local(finding.opened / 1_000_000_000 * 1_000_000_000))"
+        if isOver {
+            return "\(host): no longer critical, but \(finding.severity.rawValue) \(since): \(short)"
+        }
         return "\(finding.severity.rawValue.uppercased()) \(host): \(short) (\(since))"
     }
 
     private static func json(_ finding: ToldFinding, state: String) -> JSON {
         JSON([
-            ("state", JSON(state)), ("host", finding.host.map { JSON($0) } ?? .null), ("kind", JSON(finding.kind)),
+            ("state", JSON(state)), ("host", finding.host.map { JSON($0) } ?? .null),
+            ("kind", JSON(finding.kind)),
             ("subject", JSON(finding.subject)), ("severity", JSON(finding.severity.rawValue)),
             ("message", JSON(finding.message)), ("opened", JSON(Time.rfc3339(finding.opened))),
             ("closed", finding.closed.map { JSON(Time.rfc3339($0)) } ?? .null),

@@ -180,7 +180,8 @@ extension Catalogue {
                         findings = $6::jsonb || findings WHERE id = $1
                     """,
                     [
-                        id, message.id, isBad ? severity.rawValue : nil, message.subject, cut(body, bytes: 64 << 10),
+                        id, message.id, isBad ? severity.rawValue : nil, message.subject,
+                        cut(body, bytes: 64 << 10),
                         findings,
                     ]
                 )
@@ -191,7 +192,8 @@ extension Catalogue {
                     VALUES ($1, $2, $3, $4, $5, $6, $7, $7) RETURNING id
                     """,
                     [
-                        message.id, message.alarm, message.severity?.rawValue, message.subject, message.text, findings,
+                        message.id, message.alarm, message.severity?.rawValue, message.subject, message.text,
+                        findings,
                         now,
                     ]
                 ).single().int64("id")
@@ -205,7 +207,8 @@ extension Catalogue {
                         over = excluded.over, message_id = excluded.message_id
                     """,
                     [
-                        message.alarm, telling.finding, telling.severity.rawValue, now, telling.isOver ? now : nil, id,
+                        message.alarm, telling.finding, telling.severity.rawValue, now,
+                        telling.isOver ? now : nil, id,
                     ]
                 )
             }
@@ -253,7 +256,11 @@ extension Catalogue {
                 "DELETE FROM alarm_states WHERE alarm = $1 AND message_id = $2",
                 [message.alarm, message.id]
             )
-            try addEvent(.error, kind: "alarm-dropped", "alarm \(message.alarm): \(why); it said: \(message.subject)")
+            try addEvent(
+                .error,
+                kind: "alarm-dropped",
+                "alarm \(message.alarm): \(why); it said: \(message.subject)"
+            )
         }
     }
 
@@ -392,7 +399,9 @@ extension Catalogue {
     /// When the duty of each kind was done last.
     package func duties() throws -> [Int32: Int64] {
         var result: [Int32: Int64] = [:]
-        for row in try connection.query("SELECT * FROM duties") { result[try row.int32("kind")] = try row.int64("done") }
+        for row in try connection.query("SELECT * FROM duties") {
+            result[try row.int32("kind")] = try row.int64("done")
+        }
         return result
     }
 }

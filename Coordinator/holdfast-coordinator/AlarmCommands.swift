@@ -24,20 +24,26 @@ func alarmList(_ arguments: inout ArgumentReader, _ settings: Settings) throws -
             return .done
         }
         var table = Table([
-            ("ALARM", .left), ("CHANNEL", .left), ("SEVERITIES", .left), ("HOSTS", .left), ("DELIVERED", .left),
+            ("ALARM", .left), ("CHANNEL", .left), ("SEVERITIES", .left), ("HOSTS", .left),
+            ("DELIVERED", .left),
             ("WAITING", .right),
         ])
         for (name, alarm, summary) in lines {
             table.row([
-                name, alarm.channel.kind, words(alarm.severities), alarm.hosts.map { $0.sorted().joined(separator: " ") } ?? "*",
+                name, alarm.channel.kind, words(alarm.severities),
+                alarm.hosts.map { $0.sorted().joined(separator: " ") } ?? "*",
                 summary.lastDelivery.map(ago) ?? "never", "\(summary.waiting)",
             ])
         }
         put(table.text)
         for (name, alarm, summary) in lines {
-            put("\(name): \(alarm.channel.place), reminds every \(Human.duration(nanoseconds: alarm.repeatInterval))\n")
+            put(
+                "\(name): \(alarm.channel.place), reminds every \(Human.duration(nanoseconds: alarm.repeatInterval))\n"
+            )
             if let error = summary.error, let since = summary.oldestWaiting {
-                put("\(name): not delivered since \(Human.duration(nanoseconds: Time.now() - since)): \(error)\n")
+                put(
+                    "\(name): not delivered since \(Human.duration(nanoseconds: Time.now() - since)): \(error)\n"
+                )
             }
         }
         for problem in fleet.alarmProblems() { put("\(problem)\n") }
@@ -67,11 +73,17 @@ func alarmTest(_ arguments: inout ArgumentReader, _ settings: Settings) throws -
     let fleet = try settings.fleet()
     if let wanted, fleet.alarms[wanted] == nil {
         let names = fleet.alarms.keys.sorted().joined(separator: ", ")
-        throw CommandFailure(.failed, "there is no alarm \(wanted) in \(settings.configurationPath); there are: \(names)")
+        throw CommandFailure(
+            .failed,
+            "there is no alarm \(wanted) in \(settings.configurationPath); there are: \(names)"
+        )
     }
     let chosen = fleet.alarms.filter { wanted == nil || $0.key == wanted }.sorted { $0.key < $1.key }
     guard !chosen.isEmpty else {
-        throw CommandFailure(.failed, "nobody is told anything: add `alarms:` to \(settings.configurationPath)")
+        throw CommandFailure(
+            .failed,
+            "nobody is told anything: add `alarms:` to \(settings.configurationPath)"
+        )
     }
     var results: [JSON] = []
     var delivered: [String] = []
@@ -81,7 +93,8 @@ func alarmTest(_ arguments: inout ArgumentReader, _ settings: Settings) throws -
             alarm: name,
             severity: nil,
             subject: "Holdfast: test of alarm \(name)",
-            text: "This is a test of alarm '\(name)' from the coordinator on \(Host.name): messages get here.",
+            text:
+                "This is a test of alarm '\(name)' from the coordinator on \(Host.name): messages get here.",
             created: Time.now()
         )
         let start = Time.monotonic()
@@ -90,11 +103,14 @@ func alarmTest(_ arguments: inout ArgumentReader, _ settings: Settings) throws -
         let seconds = Human.fixed(Double(Time.monotonic() - start) / 1e9, 1)
         if problem == nil { delivered.append(name) }
         if !settings.json {
-            put("\(name): \(problem.map { "FAILED: \($0)" } ?? "taken by \(alarm.channel.place) in \(seconds) s")\n")
+            put(
+                "\(name): \(problem.map { "FAILED: \($0)" } ?? "taken by \(alarm.channel.place) in \(seconds) s")\n"
+            )
         }
         results.append(
             JSON([
-                ("alarm", JSON(name)), ("channel", JSON(alarm.channel.kind)), ("delivered", JSON(problem == nil)),
+                ("alarm", JSON(name)), ("channel", JSON(alarm.channel.kind)),
+                ("delivered", JSON(problem == nil)),
                 ("error", JSON(problem?.description)),
             ])
         )

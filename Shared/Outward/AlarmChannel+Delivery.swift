@@ -18,7 +18,8 @@ extension AlarmChannel {
     static func webhookBody(_ message: AlarmMessage) -> JSON {
         JSON([
             ("version", 1), ("id", JSON(message.id)), ("alarm", JSON(message.alarm)),
-            ("severity", message.severity.map { JSON($0.rawValue) } ?? .null), ("subject", JSON(message.subject)),
+            ("severity", message.severity.map { JSON($0.rawValue) } ?? .null),
+            ("subject", JSON(message.subject)),
             ("text", JSON(message.text)), ("created", JSON(Time.rfc3339(message.created))),
             ("findings", message.findings),
         ])
@@ -35,7 +36,10 @@ extension AlarmChannel {
             case .warning: (4, "warning")
             case nil: (3, "white_check_mark")
             }
-        var headers = ["Title: \(title)", "Priority: \(priority)", "Tags: \(tag)", "Content-Type: text/plain; charset=utf-8"]
+        var headers = [
+            "Title: \(title)", "Priority: \(priority)", "Tags: \(tag)",
+            "Content-Type: text/plain; charset=utf-8",
+        ]
         if let token { headers.append("Authorization: Bearer \(token)") }
         try HTTP.send(
             Array(cut(message.text, bytes: 4096).utf8),
@@ -71,7 +75,9 @@ extension AlarmChannel {
         )
     }
 
-    private static func discord(_ message: AlarmMessage, _ file: String, _ seconds: Double) throws(OutwardError) {
+    private static func discord(_ message: AlarmMessage, _ file: String, _ seconds: Double)
+        throws(OutwardError)
+    {
         let address = try Self.address(inFile: file)
         // 2,000 characters; bytes are never fewer. Nobody is mentioned, whatever a host's error says.
         let body = JSON([

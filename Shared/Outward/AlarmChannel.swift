@@ -77,7 +77,10 @@ package enum AlarmChannel: Sendable, Equatable {
 
     static func address(inFile path: String) throws(OutwardError) -> WebAddress {
         guard let address = WebAddress(try SecretFile.read(path)) else {
-            throw .file(path: path, reason: "does not begin with a URL like https://discord.com/api/webhooks/…")
+            throw .file(
+                path: path,
+                reason: "does not begin with a URL like https://discord.com/api/webhooks/…"
+            )
         }
         return address
     }
@@ -89,7 +92,9 @@ extension AlarmChannel {
     /// Takes the one channel out of `reader` that it holds.
     package init(_ reader: MappingReader) throws(ConfigurationError) {
         var found: [AlarmChannel] = []
-        try reader.mapping("email") { (mail) throws(ConfigurationError) in found.append(try .init(email: mail)) }
+        try reader.mapping("email") { (mail) throws(ConfigurationError) in
+            found.append(try .init(email: mail))
+        }
         try reader.mapping("webhook") { (web) throws(ConfigurationError) in
             found.append(.webhook(try Web(web, secret: "secret_file")))
         }
@@ -128,7 +133,9 @@ extension AlarmChannel {
         )
         func mailAddress(_ text: String) -> String? {
             let parts = text.split(separator: "@", omittingEmptySubsequences: false)
-            let isPlain = text.unicodeScalars.allSatisfy { $0.isASCII && $0.value > 0x20 && !"<>,;:\"\\()\u{7F}".unicodeScalars.contains($0) }
+            let isPlain = text.unicodeScalars.allSatisfy {
+                $0.isASCII && $0.value > 0x20 && !"<>,;:\"\\()\u{7F}".unicodeScalars.contains($0)
+            }
             return parts.count == 2 && parts.allSatisfy { !$0.isEmpty } && isPlain ? text : nil
         }
         let from = try reader.required(
@@ -143,9 +150,14 @@ extension AlarmChannel {
         let user = try reader.string("user")
         let passwordFile = try reader.file("password_file")
         if (user == nil) != (passwordFile == nil) {
-            throw reader.error(user == nil ? "password_file" : "user", "needs `user` and `password_file` together")
+            throw reader.error(
+                user == nil ? "password_file" : "user",
+                "needs `user` and `password_file` together"
+            )
         }
-        let encryption = try reader.value("tls", expected: "required or none") { Mailbox.Encryption(rawValue: $0) }
+        let encryption = try reader.value("tls", expected: "required or none") {
+            Mailbox.Encryption(rawValue: $0)
+        }
         if encryption == Mailbox.Encryption.none && server.isTLS {
             throw reader.error("tls", "is none, but smtps:// is TLS: say smtp:// or leave `tls` out")
         }
@@ -200,6 +212,7 @@ private struct MailServer {
         isTLS = scheme == "smtps://"
         // By its number; a name that begins like one may be anywhere.
         let isNumber = endpoint.host.allSatisfy { $0.isNumber || $0 == "." }
-        isLoopback = ["localhost", "::1"].contains(endpoint.host) || isNumber && endpoint.host.hasPrefix("127.")
+        isLoopback =
+            ["localhost", "::1"].contains(endpoint.host) || isNumber && endpoint.host.hasPrefix("127.")
     }
 }

@@ -40,8 +40,13 @@ package enum HTTP {
         if (200..<300).contains(answer.status) { return answer.body }
         // Discord says it in its body.
         let json = try? JSON(parsing: answer.body)
-        let wait = answer.retryAfter > 0 ? answer.retryAfter : Int64((json?["retry_after"]?.double ?? 0).rounded(.up).clamped(to: 0...86_400))
-        let said = json.flatMap { $0["message"]?.string ?? $0["error"]?.string ?? $0["errorDescription"]?.string }
+        let wait =
+            answer.retryAfter > 0
+            ? answer.retryAfter
+            : Int64((json?["retry_after"]?.double ?? 0).rounded(.up).clamped(to: 0...86_400))
+        let said = json.flatMap {
+            $0["message"]?.string ?? $0["error"]?.string ?? $0["errorDescription"]?.string
+        }
         throw .refused(
             place: address.place,
             status: answer.status,

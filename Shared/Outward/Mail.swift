@@ -22,8 +22,11 @@ enum Mail {
         return Array((lines.joined(separator: "\r\n") + "\r\n\r\n" + quotedPrintable(message.text)).utf8)
     }
 
-    static func send(_ message: AlarmMessage, _ mailbox: AlarmChannel.Mailbox, seconds: Double) throws(OutwardError) {
-        let password = try mailbox.passwordFile.map { (file) throws(OutwardError) in try SecretFile.read(file) }
+    static func send(_ message: AlarmMessage, _ mailbox: AlarmChannel.Mailbox, seconds: Double)
+        throws(OutwardError)
+    {
+        let password = try mailbox.passwordFile.map { (file) throws(OutwardError) in try SecretFile.read(file)
+        }
         var transfer = try Transfer.open(
             mailbox.server,
             place: mailbox.server,
@@ -53,7 +56,8 @@ enum Mail {
         let days = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"]
         let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
         func two(_ value: Int) -> String { value < 10 ? "0\(value)" : "\(value)" }
-        return "\(days[max(0, seconds) / 86_400 % 7]), \(two(civil.day)) \(months[max(1, civil.month) - 1]) \(civil.year) "
+        return
+            "\(days[max(0, seconds) / 86_400 % 7]), \(two(civil.day)) \(months[max(1, civil.month) - 1]) \(civil.year) "
             + "\(two(civil.hour)):\(two(civil.minute)):\(two(civil.second)) +0000"
     }
 
@@ -66,8 +70,11 @@ enum Mail {
         for scalar in line.unicodeScalars {
             var part = ""
             for byte in String(scalar).utf8 {
-                let isPlain = byte < 0x80 && (isLetterOrDigit(byte) || [0x2D, 0x2E, 0x2C, 0x3A].contains(byte))
-                part += isPlain ? String(UnicodeScalar(byte)) : byte == 0x20 ? "_" : "=\(hex([byte]).uppercased())"
+                let isPlain =
+                    byte < 0x80 && (isLetterOrDigit(byte) || [0x2D, 0x2E, 0x2C, 0x3A].contains(byte))
+                part +=
+                    isPlain
+                    ? String(UnicodeScalar(byte)) : byte == 0x20 ? "_" : "=\(hex([byte]).uppercased())"
             }
             if word.utf8.count + part.utf8.count > 60 {
                 words.append(word)

@@ -20,7 +20,8 @@ package enum OutwardError: Error, Equatable, CustomStringConvertible {
         case .library, .file: true
         case .transfer: false
         case .refused(let place, let status, _, _):
-            place.hasPrefix("smtp") ? status >= 500 : (300..<500).contains(status) && status != 408 && status != 429
+            place.hasPrefix("smtp")
+                ? status >= 500 : (300..<500).contains(status) && status != 408 && status != 429
         }
     }
 

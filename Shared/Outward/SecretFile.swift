@@ -24,8 +24,11 @@ enum SecretFile {
         }
         let first = bytes.split(whereSeparator: { $0 == 0x0A || $0 == 0x0D }).first ?? []
         let text = String(decoding: first, as: UTF8.self)
-        guard !text.isEmpty, text.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7F && $0 != "\u{FFFD}" })
-        else { throw .file(path: path, reason: "does not begin with a line of text, which would be the secret") }
+        guard !text.isEmpty,
+            text.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7F && $0 != "\u{FFFD}" })
+        else {
+            throw .file(path: path, reason: "does not begin with a line of text, which would be the secret")
+        }
         return text
     }
 }

@@ -10,8 +10,6 @@ struct Transfer: ~Copyable {
         /// Of HTTP, or the last one of SMTP.
         var status: Int
         var body: [UInt8]
-        /// The last line of the answer's head, which for SMTP is all there is.
-        var lastLine: String
         /// Seconds; 0 when it named none.
         var retryAfter: Int64
     }
@@ -116,20 +114,20 @@ struct Transfer: ~Copyable {
     func perform() throws(OutwardError) -> Answer {
         let code = ccurl_easy_perform(handle)
         let status = ccurl_get_long(handle, CURLINFO_RESPONSE_CODE)
-        let line = clean(exchange.lastLine)
         if code != CURLE_OK && !exchange.isFull {
             // SMTP's own refusals are errors of libcurl, whose sentence leaves out what the server said.
             if place.hasPrefix("smtp") && status >= 400 {
-                throw .refused(place: place, status: status, said: line, retryAfter: 0)
+                throw .refused(place: place, status: status, said: clean(exchange.refusal), retryAfter: 0)
             }
             var sentence = String(cString: exchange.errorText)
-            if sentence.isEmpty { sentence = ccurl_easy_strerror(code).map { String(cString: $0) } ?? "failed" }
+            if sentence.isEmpty {
+                sentence = ccurl_easy_strerror(code).map { String(cString: $0) } ?? "failed"
+            }
             throw .transfer(place: place, reason: clean(Array(sentence.utf8)))
         }
         return Answer(
             status: status,
             body: exchange.incoming,
-            lastLine: line,
             retryAfter: Int64(ccurl_get_offset(handle, CURLINFO_RETRY_AFTER))
         )
     }
@@ -151,7 +149,8 @@ struct Transfer: ~Copyable {
         var outgoing: [UInt8] = []
         var sent = 0
         var incoming: [UInt8] = []
-        var lastLine: [UInt8] = []
+        /// The line of SMTP that counts: the last refusal, without its number.
+        var refusal: [UInt8] = []
         var isFull = false
         /// libcurl writes its sentence in here.
         let errorText: UnsafeMutablePointer<CChar>
@@ -161,6 +160,14 @@ struct Transfer: ~Copyable {
             errorText.initialize(repeating: 0, count: Int(CURL_ERROR_SIZE))
         }
         deinit { errorText.deallocate() }
+
+        func takeHead(_ line: UnsafeRawBufferPointer) {
+            // What comes after it is the answer to QUIT.
+            guard let first = line.first, first == UInt8(ascii: "4") || first == UInt8(ascii: "5") else {
+                return
+            }
+            refusal = Array(line.dropFirst(4).prefix(1024))
+        }
 
         func take(_ bytes: UnsafeRawBufferPointer) -> Int {
             let room = Transfer.bodyLimit - incoming.count
@@ -176,21 +183,36 @@ private func exchange(_ context: UnsafeMutableRawPointer?) -> Transfer.Exchange?
     context.map { Unmanaged<Transfer.Exchange>.fromOpaque($0).takeUnretainedValue() }
 }
 
-private func takeBody(_ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ context: UnsafeMutableRawPointer?)
+private func takeBody(
+    _ bytes: UnsafeMutablePointer<CChar>?,
+    _ size: Int,
+    _ count: Int,
+    _ context: UnsafeMutableRawPointer?
+)
     -> Int
 {
     exchange(context)?.take(UnsafeRawBufferPointer(start: bytes, count: size * count)) ?? 0
 }
 
-private func takeHead(_ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ context: UnsafeMutableRawPointer?)
+private func takeHead(
+    _ bytes: UnsafeMutablePointer<CChar>?,
+    _ size: Int,
+    _ count: Int,
+    _ context: UnsafeMutableRawPointer?
+)
     -> Int
 {
     let line = UnsafeRawBufferPointer(start: bytes, count: size * count)
-    if line.contains(where: { $0 > 0x20 }) { exchange(context)?.lastLine = Array(line.prefix(1024)) }
+    exchange(context)?.takeHead(line)
     return line.count
 }
 
-private func giveBody(_ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ context: UnsafeMutableRawPointer?)
+private func giveBody(
+    _ bytes: UnsafeMutablePointer<CChar>?,
+    _ size: Int,
+    _ count: Int,
+    _ context: UnsafeMutableRawPointer?
+)
     -> Int
 {
     guard let exchange = exchange(context), let bytes else { return 0 }

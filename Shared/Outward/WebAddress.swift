@@ -25,7 +25,9 @@ package struct WebAddress: Sendable, Equatable, CustomStringConvertible {
 
     /// The address with `word` as one more part of its path, and `parameter` in its query.
     package func adding(_ word: String?, parameter: String? = nil) -> String {
-        var parts = text.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+        var parts = text.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false).map(
+            String.init
+        )
         if let word {
             while parts[0].hasSuffix("/") { parts[0].removeLast() }
             parts[0] += "/\(word)"
@@ -38,7 +40,9 @@ package struct WebAddress: Sendable, Equatable, CustomStringConvertible {
 
     /// What no message may show: the path, when it is one, and its longer parts.
     var secrets: [String] {
-        let parts = path.split(whereSeparator: { "/?&=".contains($0) }).map(String.init).filter { $0.count >= 8 }
+        let parts = path.split(whereSeparator: { "/?&=".contains($0) }).map(String.init).filter {
+            $0.count >= 8
+        }
         return (path.count > 1 ? [path] : []) + parts
     }
 }

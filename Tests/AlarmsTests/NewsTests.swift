@@ -13,7 +13,10 @@ private let now: Int64 = 1_800_000_000 * second
 
 private func settings(_ more: String = "") throws -> AlarmSettings {
     let text = "alarms:\n  mail:\n    ntfy: { url: 'https://ntfy.sh/x' }\n" + more
-    let fleet = try FleetConfiguration(YAMLNode.parse(Array(text.utf8), file: "fleet.yaml"), file: "fleet.yaml")
+    let fleet = try FleetConfiguration(
+        YAMLNode.parse(Array(text.utf8), file: "fleet.yaml"),
+        file: "fleet.yaml"
+    )
     return try #require(fleet.alarms["mail"])
 }
 
@@ -38,7 +41,8 @@ private func finding(
     )
 }
 
-private func told(_ severity: Severity = .warning, ago: Int64 = 3600, over: Int64? = nil) -> ToldFinding.State {
+private func told(_ severity: Severity = .warning, ago: Int64 = 3600, over: Int64? = nil) -> ToldFinding.State
+{
     ToldFinding.State(severity: severity, told: now - ago * second, over: over.map { now - $0 * second })
 }
 
@@ -131,7 +135,9 @@ private func news(
                 now: time
             )
             for finding in found.started { states[finding.id] = .init(severity: .warning, told: time) }
-            for finding in found.over { states[finding.id] = .init(severity: .warning, told: time, over: time) }
+            for finding in found.over {
+                states[finding.id] = .init(severity: .warning, told: time, over: time)
+            }
             if !(found.started + found.over).isEmpty { messages.append(time) }
         }
         #expect(messages.count >= 2 && messages.count <= 18, "\(messages.count)")
@@ -139,11 +145,14 @@ private func news(
 
     @Test func `an alarm hears of its hosts and severities alone`() throws {
         let all = [
-            finding(1), finding(2, host: "porto", severity: .critical), finding(3, host: nil, severity: .critical),
+            finding(1), finding(2, host: "porto", severity: .critical),
+            finding(3, host: nil, severity: .critical),
         ]
         #expect(try news(all, "    hosts: lisbon\n").started.map(\.id) == [1])
         #expect(try news(all, "    severities: [critical]\n").started.map(\.id) == [2, 3])
-        #expect(try news(all, "    severities: critical\n    hosts: [porto, faro]\n").started.map(\.id) == [2])
+        #expect(
+            try news(all, "    severities: critical\n    hosts: [porto, faro]\n").started.map(\.id) == [2]
+        )
         #expect(try news(all, "    hosts: ['*']\n").started.map(\.id) == [1, 2, 3])
         // What was told and is a warning again is over for one who hears of critical ones only.
         let eased = try news([finding(state: told(.critical))], "    severities: [critical]\n")
@@ -197,7 +206,11 @@ private func news(
         #expect(words.subject == "Holdfast: 5 critical, 45 warnings on 50 hosts")
         let lines = words.text.split(separator: "\n").filter { $0.contains("host-") }
         #expect(lines.count == 50)
-        #expect(lines.prefix(6).map { $0.split(separator: " ")[1] } == ["host-50:", "host-40:", "host-30:", "host-20:", "host-10:", "host-49:"])
+        #expect(
+            lines.prefix(6).map { $0.split(separator: " ")[1] } == [
+                "host-50:", "host-40:", "host-30:", "host-20:", "host-10:", "host-49:",
+            ]
+        )
         #expect(words.text.contains("Next: holdfast-coordinator status\n"))
         #expect(words.findings.array?.count == 50)
     }

@@ -15,16 +15,26 @@ private func refusal(_ text: String) -> String {
             refusal("ntfy: { url: 'https://a/b' }\nwebhook: { url: 'https://a/b' }").contains("here are 2")
         )
         let secret = refusal("webhook:\n  url: https://me:hunter2@example.org/x\n")
-        #expect(secret.contains("test.yaml:2") && secret.contains("webhook.url") && !secret.contains("hunter2"))
+        #expect(
+            secret.contains("test.yaml:2") && secret.contains("webhook.url") && !secret.contains("hunter2")
+        )
         #expect(refusal("ntfy: { url: 'https://ntfy.sh/' }").contains("must end in the topic"))
         #expect(refusal("ntfy: { url: 'ftp://ntfy.sh/x' }").contains("must be a URL"))
-        #expect(refusal("ntfy: { url: 'https://ntfy.sh/x', tokenfile: /x }").contains("did you mean `ntfy.token_file`") || refusal("ntfy: { url: 'https://ntfy.sh/x', tokenfile: /x }").contains("token_file"))
+        #expect(
+            refusal("ntfy: { url: 'https://ntfy.sh/x', tokenfile: /x }").contains(
+                "did you mean `ntfy.token_file`"
+            ) || refusal("ntfy: { url: 'https://ntfy.sh/x', tokenfile: /x }").contains("token_file")
+        )
         #expect(refusal("gotify: { url: 'https://g' }").contains("`gotify.token_file` is missing"))
         #expect(refusal("discord: { url_file: relative }").contains("starts with /"))
         let mail = "from: a@b, to: [c@d]"
         #expect(refusal("email: { server: 'mail.example', \(mail) }").contains("smtps://mail.example:465"))
         #expect(refusal("email: { server: 'smtps://m', from: a@b }").contains("`email.to` is missing"))
-        #expect(refusal("email: { server: 'smtps://m', from: a@b, to: ['x\\r\\ny@z'] }").contains("must be addresses"))
+        #expect(
+            refusal("email: { server: 'smtps://m', from: a@b, to: ['x\\r\\ny@z'] }").contains(
+                "must be addresses"
+            )
+        )
         #expect(refusal("email: { server: 'smtps://m', \(mail), user: x }").contains("together"))
         #expect(refusal("email: { server: 'smtps://m', \(mail), tls: none }").contains("smtps:// is TLS"))
         #expect(refusal("email: { server: 'smtp://m', \(mail), tls: maybe }").contains("required or none"))
@@ -32,12 +42,15 @@ private func refusal(_ text: String) -> String {
 
     @Test func `TLS is required unless the server is this machine`() throws {
         func encryption(_ server: String) throws -> AlarmChannel.Mailbox.Encryption? {
-            guard case .email(let mailbox) = try channel("email: { server: '\(server)', from: a@b, to: c@d }") else {
+            guard case .email(let mailbox) = try channel("email: { server: '\(server)', from: a@b, to: c@d }")
+            else {
                 return nil
             }
             return mailbox.encryption
         }
-        for server in ["smtp://mail.example:587", "smtps://127.0.0.1:465", "smtp://127.evil.example", "smtp://10.0.0.1"] {
+        for server in [
+            "smtp://mail.example:587", "smtps://127.0.0.1:465", "smtp://127.evil.example", "smtp://10.0.0.1",
+        ] {
             #expect(try encryption(server) == .required, "\(server)")
         }
         for server in ["smtp://127.0.0.1:25", "smtp://localhost", "smtp://[::1]:25"] {
@@ -66,7 +79,10 @@ private func refusal(_ text: String) -> String {
     @Test func `an address gives away its place alone`() throws {
         let address = try #require(WebAddress("https://hc-ping.com:8443/secret-uuid?create=1"))
         #expect("\(address)" == "https://hc-ping.com:8443")
-        #expect(address.adding("start", parameter: "rid=7") == "https://hc-ping.com:8443/secret-uuid/start?create=1&rid=7")
+        #expect(
+            address.adding("start", parameter: "rid=7")
+                == "https://hc-ping.com:8443/secret-uuid/start?create=1&rid=7"
+        )
         #expect(address.adding(nil) == address.text)
         #expect(WebAddress("http://h")?.adding("fail", parameter: "rid=7") == "http://h/fail?rid=7")
         for text in ["h", "http://", "http://u@h", "http://h /", "http://h/\n", "gopher://h", "http://h/#x"] {

@@ -17,7 +17,10 @@ package struct TestCertificates: Sendable {
         key = "\(base).key"
         let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         try Self.openssl(
-            ["req", "-x509", "-subj", "/CN=Holdfast test \(name)", "-days", "2", "-keyout", "\(base)-ca.key", "-out", authority]
+            [
+                "req", "-x509", "-subj", "/CN=Holdfast test \(name)", "-days", "2", "-keyout",
+                "\(base)-ca.key", "-out", authority,
+            ]
                 + curve
         )
         try Self.openssl(["req", "-subj", "/CN=localhost", "-keyout", key, "-out", "\(base).csr"] + curve)
@@ -26,7 +29,8 @@ package struct TestCertificates: Sendable {
             to: "\(base).ext"
         )
         try Self.openssl([
-            "x509", "-req", "-in", "\(base).csr", "-CA", authority, "-CAkey", "\(base)-ca.key", "-CAcreateserial",
+            "x509", "-req", "-in", "\(base).csr", "-CA", authority, "-CAkey", "\(base)-ca.key",
+            "-CAcreateserial",
             "-days", "2", "-extfile", "\(base).ext", "-out", certificate,
         ])
     }
@@ -34,7 +38,9 @@ package struct TestCertificates: Sendable {
     private static func openssl(_ arguments: [String]) throws {
         let run = try ChildProcess.run(["openssl"] + arguments)
         guard run.end == .exit(0) else {
-            throw PostgresServer.Missing(description: "openssl: \(String(decoding: run.error, as: UTF8.self))")
+            throw PostgresServer.Missing(
+                description: "openssl: \(String(decoding: run.error, as: UTF8.self))"
+            )
         }
     }
 }
@@ -87,12 +93,15 @@ package final class OutwardServer {
         try Files.remove(folder + "/port")
         let log = try FileDescriptor(open: folder + "/log", O_WRONLY | O_CREAT | O_APPEND, mode: 0o600)
         process = try ChildProcess(
-            ["python3"] + arguments,
+            // Debian's, which has Debian's aiosmtpd.
+            ["/usr/bin/python3"] + arguments,
             output: .descriptor(log.raw),
             error: .descriptor(log.raw)
         ).pid
         for _ in 0..<1500 {
-            if let text = try? Files.read(folder + "/port"), let number = Int(String(decoding: text, as: UTF8.self)) {
+            if let text = try? Files.read(folder + "/port"),
+                let number = Int(String(decoding: text, as: UTF8.self))
+            {
                 port = number
                 return
             }

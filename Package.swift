@@ -85,7 +85,8 @@ let package = Package(
         program(
             "Agent/holdfast-agent",
             [
-                "Capture", "Restore", "Arguments", "Configuration", "Immich", "Outward", "Posix", "JSON", "SSH",
+                "Capture", "Restore", "Arguments", "Configuration", "Immich", "Outward", "Posix", "JSON",
+                "SSH",
                 "Wire",
             ]
         ),
@@ -151,7 +152,10 @@ let package = Package(
         tests("OutwardTests", ["Outward", "Configuration", "JSON", "Posix", "TestSupport"]),
         tests(
             "AlarmsTests",
-            ["Alarms", "Catalogue", "Configuration", "Fleet", "JSON", "Outward", "Postgres", "Posix", "TestSupport"]
+            [
+                "Alarms", "Catalogue", "Configuration", "Fleet", "JSON", "Outward", "Postgres", "Posix",
+                "TestSupport",
+            ]
         ),
         tests("WireTests", ["Wire", "Digest", "TestSupport"]),
         tests("SSHTests", ["SSH", "Wire", "Posix", "TestSupport"]),

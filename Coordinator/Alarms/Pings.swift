@@ -120,8 +120,8 @@ final class Pings: Sendable {
             "\(Human.count(figures.filesSeen)) entries seen, \(Human.count(figures.filesSent)) files sent, "
                 + "\(Human.bytes(figures.bytesStored)) stored, \(Human.count(figures.problems)) problems"
         )
-        for problem in try catalogue.problems(run: run.id, limit: 50) {
-            lines.append(plainLine("\(escaped(problem.path)): \(problem.message)"))
+        for line in try catalogue.log(of: run.id).suffix(50) {
+            lines.append("\(Time.rfc3339(line.time / 1_000_000_000 * 1_000_000_000)) \(plainLine(line.text))")
         }
         return cut(lines.joined(separator: "\n"), bytes: 10_000) + "\n"
     }

@@ -17,10 +17,12 @@ struct AlarmTests {
         web = try OutwardServer(.http)
         mail = try OutwardServer(.smtp)
         let file = try web.file("secret", secret)
+        // Not the coordinator itself, of which this machine may have something to say too.
+        let hosts = "[lisbon, \((1...50).map { "host-\($0)" }.joined(separator: ", "))]"
         installation = try Installation(
             extra: """
                 alarms:
-                  hook: { webhook: { url: 'http://127.0.0.1:\(web.port)/hook', secret_file: \(file) } }
+                  hook: { webhook: { url: 'http://127.0.0.1:\(web.port)/hook', secret_file: \(file) }, hosts: \(hosts) }
                   mail:
                     email: { server: 'smtp://127.0.0.1:\(mail.port)', from: holdfast@nas.example, to: me@example.org }
                     severities: critical
@@ -70,6 +72,11 @@ struct AlarmTests {
         }
     }
 
+    /// The mails that tell this.
+    private func letters(_ text: String = "something is wrong with lisbon") -> [JSON] {
+        mail.mails.filter { $0["text"]?.string?.contains(text) == true }
+    }
+
     /// Waits until the duty has come round twice, so that what it would tell is told.
     private func settle() throws {
         for _ in 0..<2 {
@@ -95,9 +102,8 @@ struct AlarmTests {
         #expect(first["severity"]?.string == "critical")
         #expect(first["subject"]?.string == "Holdfast: critical: lisbon: test fault")
         #expect(first["findings"]?[0]?["message"]?.string == "something is wrong with lisbon")
-        let letter = try eventually("a mail; \(installation.serveLog)") { mail.mails.first }
-        #expect(letter["subject"]?.string == "Holdfast: critical: lisbon: test fault")
-        #expect(letter["text"]?.string?.contains("Next: holdfast-coordinator status lisbon") == true)
+        let letter = try eventually("a mail; \(installation.serveLog)") { letters().first }
+        #expect(letter["text"]?.string?.contains("Next: holdfast-coordinator status") == true)
         let request = try #require(web.requests.first { $0["path"]?.string == "/hook" })
         let mark = try ChildProcess.run(
             ["openssl", "dgst", "-sha256", "-hmac", secret],
@@ -108,18 +114,20 @@ struct AlarmTests {
 
         // Killed after it, started again: nothing is told again.
         _ = try eventually("it is written down") {
-            try installation.sql("SELECT count(*) FROM holdfast.alarm_messages WHERE delivered IS NOT NULL")
-                .hasPrefix("2") ? true : nil
+            try installation.sql(
+                "SELECT count(DISTINCT alarm) FROM holdfast.alarm_messages WHERE delivered IS NOT NULL"
+            )
+            .hasPrefix("2") ? true : nil
         }
         installation.stop(SIGKILL)
         try installation.serve()
         try settle()
-        #expect(try hooks().count == 1 && mail.mails.count == 1)
+        #expect(try hooks().count == 1 && letters().count == 1)
 
         try pass(hours: 25)
         let reminder = try eventually("a reminder") { try hooks().dropFirst().first }
         #expect(reminder["subject"]?.string == "Holdfast: still critical: lisbon: test fault")
-        _ = try eventually("a reminder by mail") { mail.mails.count == 2 ? true : nil }
+        _ = try eventually("a reminder by mail") { letters().count == 2 ? true : nil }
 
         // Told while the service is away, so that it is new to the next one.
         installation.stop()
@@ -148,11 +156,11 @@ struct AlarmTests {
         try installation.serve()
         web.stop()
         try installation.sql(
-            "INSERT INTO holdfast.hosts (name, added) SELECT 'host-' || n, 1 FROM generate_series(1, 50) n"
+            "INSERT INTO holdfast.hosts (name, added) SELECT 'host-' || n, \(Self.now) FROM generate_series(1, 50) n"
         )
         try find("host-%")
-        let letter = try eventually("a mail; \(installation.serveLog)") { mail.mails.first }
-        #expect(letter["subject"]?.string == "Holdfast: 50 critical on 50 hosts")
+        let letter = try eventually("a mail; \(installation.serveLog)") { letters("host-").first }
+        #expect(letter["subject"]?.string?.hasSuffix("critical on 50 hosts") == true)
         #expect(letter["text"]?.string?.split(separator: "\n").count { $0.hasPrefix("CRITICAL host-") } == 50)
         _ = try eventually("an attempt") { try waiting("attempts") == "1" ? true : nil }
 
@@ -174,11 +182,11 @@ struct AlarmTests {
         try installation.sql(
             "UPDATE holdfast.findings SET opened = opened - 60000000000 WHERE kind = 'alarm-channel'; NOTIFY holdfast_findings"
         )
-        let told = try eventually("a mail about the channel; \(installation.serveLog)") {
-            mail.mails.dropFirst().first
+        _ = try eventually("a mail about the channel; \(installation.serveLog)") {
+            letters("alarm hook is not delivered").first {
+                $0["text"]?.string?.contains("holdfast-coordinator alarm test hook") == true
+            }
         }
-        #expect(told["subject"]?.string == "Holdfast: critical: coordinator: alarm channel hook")
-        #expect(told["text"]?.string?.contains("holdfast-coordinator alarm test hook") == true)
         let list = try installation.coordinator("alarm", "list", "--json")
         #expect(
             list.json?["alarms"]?[0]?["waiting"]?.int == 1

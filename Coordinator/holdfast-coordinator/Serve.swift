@@ -63,7 +63,7 @@ func serve(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> Ex
         hostKey: KeyPair.load(fleet.folder.hostKey).publicKey.fingerprint.text,
         addresses: fleet.dialled
     )
-    if let problem = fleet.alarmProblems().first { Log.write(.error, problem) }
+    for problem in fleet.alarmProblems() { Log.write(.error, problem) }
     let alarms = AlarmDuty { inventory.current }
     let duties = [
         try Duty(

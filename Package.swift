@@ -110,7 +110,8 @@ let package = Package(
         program(
             "Coordinator/holdfast-coordinator",
             [
-                "Sessions", "Alarms", "Catalogue", "Metrics", "Fleet", "Retention", "Schedule", "Restore", "Retrieval",
+                "Sessions", "Alarms", "Catalogue", "Metrics", "Fleet", "Retention", "Schedule", "Restore",
+                "Retrieval",
                 "Repository", "Postgres", "Outward", "SSH",
                 "Wire",
                 "Immich",

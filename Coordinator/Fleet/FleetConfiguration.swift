@@ -46,7 +46,8 @@ package import Wire
 ///     ping: https://hc-ping.com/…      # a check in the healthchecks protocol, of its full captures; or none
 ///     outside:                         # backups that others make: path, warning and critical (twice the warning)
 ///       vm-203: "/mnt/pve/dump/vzdump-qemu-203-*.vma.zst, 26h, 50h"
-/// alarms: { … }                        # who is told what, see AlarmSettings
+/// alarms:                              # who is told what, each through one channel, see AlarmSettings
+///   phone: { ntfy: { url: https://ntfy.sh/a-topic-nobody-guesses }, severities: [critical] }
 /// pings: { url: https://hc-ping.com/… }    # pinged every few minutes while all is well with the coordinator itself
 /// ```
 package struct FleetConfiguration: Sendable, Equatable {

@@ -188,7 +188,7 @@ extension MappingReader {
     package func webAddress(_ key: String) throws(ConfigurationError) -> WebAddress? {
         guard let text = try string(key) else { return nil }
         if let address = WebAddress(text) { return address }
-        throw error(key, "must be a URL like https://host/path, without a user or password in it")
+        throw error(key, "must be a URL like https://host/path")
     }
 
     fileprivate func file(_ key: String) throws(ConfigurationError) -> String? {

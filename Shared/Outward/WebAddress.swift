@@ -1,4 +1,5 @@
-/// An `http://` or `https://` URL. Its path and query often hold a token, so only `place` is ever shown.
+/// An `http://` or `https://` URL. Its path and query often hold a token, and before the host may stand a user and a
+/// password, so only `place` is ever shown.
 package struct WebAddress: Sendable, Equatable, CustomStringConvertible {
     /// The whole of it: a secret.
     package let text: String
@@ -6,18 +7,22 @@ package struct WebAddress: Sendable, Equatable, CustomStringConvertible {
     package let place: String
     /// From the `/` behind the host on, query included; may be empty.
     let path: String
+    /// What stands before the host's `@`; may be empty.
+    private let login: String
 
-    /// Nil unless it is one, without white space and without a user or password in it.
+    /// Nil unless it is one, in ASCII and without white space.
     package init?(_ text: String) {
         guard let scheme = ["https://", "http://"].first(where: { text.hasPrefix($0) }),
             text.unicodeScalars.allSatisfy({ $0.isASCII && $0.value > 0x20 && $0.value != 0x7F })
         else { return nil }
         let rest = text.dropFirst(scheme.count)
-        let host = rest.prefix { !"/?#".contains($0) }
-        guard !host.isEmpty, !host.contains("@"), !text.contains("#") else { return nil }
+        let authority = rest.prefix { !"/?#".contains($0) }
+        let parts = authority.split(separator: "@", omittingEmptySubsequences: false)
+        guard let host = parts.last, !host.isEmpty, parts.count <= 2, !text.contains("#") else { return nil }
         self.text = text
         place = scheme + host
-        path = String(rest.dropFirst(host.count))
+        path = String(rest.dropFirst(authority.count))
+        login = parts.count == 2 ? String(parts[0]) : ""
     }
 
     /// The place alone, so that one that is interpolated gives nothing away.
@@ -38,11 +43,11 @@ package struct WebAddress: Sendable, Equatable, CustomStringConvertible {
         return parts.joined(separator: "?")
     }
 
-    /// What no message may show: the path, when it is one, and its longer parts.
+    /// What no message may show: the path, when it is one, its longer parts, and the login.
     var secrets: [String] {
         let parts = path.split(whereSeparator: { "/?&=".contains($0) }).map(String.init).filter {
             $0.count >= 8
         }
-        return (path.count > 1 ? [path] : []) + parts
+        return (path.count > 1 ? [path] : []) + parts + login.split(separator: ":").map(String.init)
     }
 }

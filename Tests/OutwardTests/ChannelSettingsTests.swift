@@ -14,7 +14,7 @@ private func refusal(_ text: String) -> String {
         #expect(
             refusal("ntfy: { url: 'https://a/b' }\nwebhook: { url: 'https://a/b' }").contains("here are 2")
         )
-        let secret = refusal("webhook:\n  url: https://me:hunter2@example.org/x\n")
+        let secret = refusal("webhook:\n  url: https://me:hunter2@/x\n")
         #expect(
             secret.contains("test.yaml:2") && secret.contains("webhook.url") && !secret.contains("hunter2")
         )
@@ -84,8 +84,12 @@ private func refusal(_ text: String) -> String {
                 == "https://hc-ping.com:8443/secret-uuid/start?create=1&rid=7"
         )
         #expect(address.adding(nil) == address.text)
+        #expect(WebAddress("https://me:hunter2@hc.example/x").map { "\($0)" } == "https://hc.example")
         #expect(WebAddress("http://h")?.adding("fail", parameter: "rid=7") == "http://h/fail?rid=7")
-        for text in ["h", "http://", "http://u@h", "http://h /", "http://h/\n", "gopher://h", "http://h/#x"] {
+        for text in [
+            "h", "http://", "http://u@", "http://a@b@h", "http://h /", "http://h/\n", "gopher://h",
+            "http://h/#x",
+        ] {
             #expect(WebAddress(text) == nil, "\(text)")
         }
     }

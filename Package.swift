@@ -63,6 +63,8 @@ let package = Package(
         cLibrary("CZstd", pkg: "libzstd", apt: "libzstd-dev"),
         cLibrary("CMicroHTTPD", pkg: "libmicrohttpd", apt: "libmicrohttpd-dev"),
         cLibrary("CLibYAML", pkg: "yaml-0.1", apt: "libyaml-dev"),
+        // Loaded when it is needed, so not linked: only libcurl4-openssl-dev's headers are.
+        .target(name: "CLibCurl", path: "Shared/C/CLibCurl"),
 
         // What both programs need.
         module("Shared/Posix", ["CLinux"]),
@@ -71,6 +73,7 @@ let package = Package(
         module("Shared/Configuration", ["Posix", "CLibYAML"]),
         module("Shared/Immich"),
         module("Shared/Digest", ["CLibCrypto"]),
+        module("Shared/Outward", ["Posix", "JSON", "Configuration", "Digest", "CLibCurl"]),
         module("Shared/Wire", ["Digest"]),
         module("Shared/SSH", ["Posix", "Wire", "CLibSSH"]),
         module("Shared/Repository", ["Posix", "JSON", "Digest", "CLibCrypto", "CZstd"]),
@@ -81,20 +84,25 @@ let package = Package(
         module("Agent/Capture", ["Posix", "JSON", "Immich", "Wire", "SSH"]),
         program(
             "Agent/holdfast-agent",
-            ["Capture", "Restore", "Arguments", "Configuration", "Immich", "Posix", "JSON", "SSH", "Wire"]
+            [
+                "Capture", "Restore", "Arguments", "Configuration", "Immich", "Outward", "Posix", "JSON",
+                "SSH",
+                "Wire",
+            ]
         ),
 
         // The coordinator.
         module("Coordinator/Schedule", ["Posix"]),
         module("Coordinator/Retention", ["Posix", "Repository", "Wire"]),
-        module("Coordinator/Fleet", ["Configuration", "Wire", "Schedule", "Retention"]),
-        module("Coordinator/Catalogue", ["Posix", "Fleet", "Postgres", "Wire"]),
+        module("Coordinator/Fleet", ["Configuration", "Outward", "Wire", "Schedule", "Retention"]),
+        module("Coordinator/Catalogue", ["Posix", "Fleet", "Outward", "Postgres", "Wire"]),
         module("Coordinator/Metrics", ["Posix", "Catalogue", "Fleet", "Postgres", "Wire", "CMicroHTTPD"]),
         module("Coordinator/Scheduling", ["Posix", "Fleet", "Schedule", "Catalogue", "Postgres"]),
         module(
             "Coordinator/Health",
             ["Posix", "JSON", "Arguments", "Postgres", "Fleet", "Catalogue"]
         ),
+        module("Coordinator/Alarms", ["Posix", "JSON", "Arguments", "Fleet", "Catalogue", "Outward"]),
         module("Coordinator/Retrieval", ["Posix", "Digest", "Wire", "Repository", "Restore"]),
         module(
             "Coordinator/Sessions",
@@ -107,9 +115,8 @@ let package = Package(
         program(
             "Coordinator/holdfast-coordinator",
             [
-                "Sessions", "Scheduling", "Catalogue", "Metrics", "Fleet", "Retention", "Schedule", "Restore",
-                "Retrieval",
-                "Repository", "Postgres", "SSH",
+                "Sessions", "Scheduling", "Alarms", "Catalogue", "Metrics", "Fleet", "Retention", "Schedule",
+                "Restore", "Retrieval", "Repository", "Postgres", "Outward", "SSH",
                 "Wire",
                 "Immich",
                 "Configuration", "Health", "Arguments", "JSON", "Posix",
@@ -146,6 +153,14 @@ let package = Package(
         tests(
             "ConfigurationTests",
             ["Configuration", "Fleet", "Posix", "Retention", "Schedule", "Wire", "TestSupport"]
+        ),
+        tests("OutwardTests", ["Outward", "Configuration", "JSON", "Posix", "TestSupport"]),
+        tests(
+            "AlarmsTests",
+            [
+                "Alarms", "Catalogue", "Configuration", "Fleet", "JSON", "Outward", "Postgres", "Posix",
+                "TestSupport",
+            ]
         ),
         tests("WireTests", ["Wire", "Digest", "TestSupport"]),
         tests("SSHTests", ["SSH", "Wire", "Posix", "TestSupport"]),

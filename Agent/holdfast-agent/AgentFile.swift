@@ -21,6 +21,8 @@ struct AgentFile {
     /// The host's name at the coordinator, for messages.
     var host: String
     var settings: Settings
+    /// Nil when nobody is to be told that no coordinator is reached.
+    var silence: SilenceSettings?
 
     static func path(_ folder: String) -> String { "\(folder)/agent.yaml" }
     static func keyPath(_ folder: String) -> String { "\(folder)/agent.key" }
@@ -40,7 +42,12 @@ struct AgentFile {
             (reader) throws(ConfigurationError) in
             let coordinators = try coordinators(reader)
             let host = try reader.string("host") ?? ""
-            return AgentFile(coordinators: coordinators, host: host, settings: try settings(reader))
+            return AgentFile(
+                coordinators: coordinators,
+                host: host,
+                settings: try settings(reader),
+                silence: try SilenceSettings.read(reader)
+            )
         }
     }
 
@@ -91,6 +98,7 @@ struct AgentFile {
         return try MappingReader.read(try YAMLNode.read(path), file: path) {
             (reader) throws(ConfigurationError) in
             for key in identity { _ = try reader.strings(key) }
+            _ = try SilenceSettings.read(reader)
             return try settings(reader)
         }
     }

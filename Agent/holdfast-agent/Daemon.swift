@@ -27,6 +27,7 @@ final class Daemon: Sendable {
         let first = try AgentFile.load(folder)
         _ = try KeyPair.load(AgentFile.keyPath(folder))
         let addresses = first.coordinators.map { "\($0.address)" }.joined(separator: ", ")
+        let silence = try first.silence.map { try Silence($0, folder: folder, coordinator: addresses) }
         Log.write(.notice, "holdfast-agent \(version) started for the coordinator at \(addresses)")
         var last: AgentFile.Coordinator?
         var pause = 1.0
@@ -36,8 +37,10 @@ final class Daemon: Sendable {
                 try serve(after: last) {
                     wasGreeted = true
                     last = $0
+                    silence?.reached()
                 }
             } catch {
+                silence?.failed("\(error)", afterContact: wasGreeted)
                 if stop.isSet { return .done }
                 if wasGreeted { pause = 1 }
                 // Up to half more, so that all agents do not come at once when a coordinator starts again.

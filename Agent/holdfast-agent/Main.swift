@@ -23,6 +23,8 @@ private let usage = """
       holdfast-agent doctor [--json]      says what was found of Immich and the coordinator, and what to do about
                                           the rest
 
+      holdfast-agent alarm test           sends a test message through the channel of `silence:` in agent.yaml
+
       --config DIR    the folder of agent.yaml and agent.key (default /etc/holdfast-agent)
       --help, --version
 
@@ -103,6 +105,11 @@ enum Program {
             let asJSON = reader.flag("--json")
             try reader.finish()
             return Doctor(folder: folder).run(asJSON: asJSON)
+        case "alarm":
+            let word = try reader.required("test")
+            guard word == "test" else { throw UsageError.unknownCommand("alarm \(word)") }
+            try reader.finish()
+            return try testAlarm(folder: folder)
         default: throw UsageError.unknownCommand(command)
         }
     }

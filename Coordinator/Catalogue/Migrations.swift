@@ -191,5 +191,6 @@ enum Migrations {
         captures,
         schedule,
         health,
+        alarms,
     ]
 }

@@ -1,4 +1,5 @@
 package import Configuration
+package import Outward
 import Posix
 package import Wire
 
@@ -45,6 +46,9 @@ package import Wire
 ///     ping: https://hc-ping.com/…      # a check in the healthchecks protocol, of its full captures; or none
 ///     outside:                         # backups that others make: path, warning and critical (twice the warning)
 ///       vm-203: "/mnt/pve/dump/vzdump-qemu-203-*.vma.zst, 26h, 50h"
+/// alarms:                              # who is told what, each through one channel, see AlarmSettings
+///   phone: { ntfy: { url: https://ntfy.sh/a-topic-nobody-guesses }, severities: [critical] }
+/// pings: { url: https://hc-ping.com/… }    # pinged every few minutes while all is well with the coordinator itself
 /// ```
 package struct FleetConfiguration: Sendable, Equatable {
     package static let defaultPath = "/etc/holdfast/fleet.yaml"
@@ -67,6 +71,10 @@ package struct FleetConfiguration: Sendable, Equatable {
     package var hosts: [String: HostPolicy] = [:]
     /// The line of every value in the file, by the keys that lead to it from the top.
     package private(set) var lines: [[String]: Int] = [:]
+    /// By name.
+    package var alarms: [String: AlarmSettings] = [:]
+    /// The check in the healthchecks protocol that hears that the coordinator lives.
+    package var pings: WebAddress?
 
     /// The settings of a fleet without a file.
     package init() {}
@@ -127,6 +135,8 @@ package struct FleetConfiguration: Sendable, Equatable {
                 try policy.read(reader)
                 return policy
             }
+            result.alarms = try top.alarms()
+            result.pings = try top.pings()
             result.lines = top.lines
             return result
         }

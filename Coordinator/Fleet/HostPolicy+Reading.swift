@@ -1,4 +1,5 @@
 import Configuration
+import Outward
 import Retention
 import Schedule
 import Wire
@@ -30,10 +31,7 @@ extension HostPolicy {
         return Units.bytes(String(text.dropLast(2))).flatMap { $0 >= 100_000 ? $0 : nil }
     }
 
-    private static func url(_ text: String) -> String? {
-        let isURL = ["https://", "http://"].contains { text.hasPrefix($0) && text.utf8.count > $0.utf8.count }
-        return isURL && text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F } ? text : nil
-    }
+    private static func url(_ text: String) -> String? { WebAddress(text) == nil ? nil : text }
 
     // MARK: - Schedule
 

@@ -16,6 +16,7 @@ func configCheck(_ arguments: inout ArgumentReader, _ settings: Settings) throws
     let fleet = try FleetConfiguration(bytes, file: file)
     var notes = fleet.surprises(now: Time.now())
     notes += try inventoryNotes(fleet, bytes, isInUse: file == settings.configurationPath, settings)
+    notes += fleet.alarmProblems()
     let names = fleet.hosts.keys.sorted()
     let now = Time.now()
     if settings.json {

@@ -9,13 +9,10 @@ import Synchronization
 /// coordinator takes it up within seconds.
 final class Duty: Sendable {
     /// `objid` of the locks, so they are never renumbered.
-    enum Kind: Int32, Sendable {
+    enum Kind: Int32, Sendable, CaseIterable {
         case schedule = 1
         case watch = 2
         case alarms = 3
-
-        /// Those that every service takes up: `status` says when nobody has them.
-        static let expected: [Kind] = [.watch]
     }
 
     private let stop = Atomic(false)
@@ -72,6 +69,7 @@ final class Duty: Sendable {
         for channel in channels { try catalogue.connection.listen(channel) }
         while !stop.load(ordering: .relaxed) {
             try body(catalogue)
+            try catalogue.noteDuty(kind.rawValue)
             went()
             guard try !waitReadable([end.raw, catalogue.connection.descriptor], seconds: seconds).contains(0)
             else { return }

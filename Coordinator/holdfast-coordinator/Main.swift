@@ -168,6 +168,18 @@ private let commands = [
         summary: "let go of the snapshots that retention does not keep",
         run: forget
     ),
+    Command(
+        words: ["alarm", "list"],
+        synopsis: "",
+        summary: "show who is told what, and whether messages get there",
+        run: alarmList
+    ),
+    Command(
+        words: ["alarm", "test"],
+        synopsis: "[NAME]",
+        summary: "send a test message through every alarm, or one",
+        run: alarmTest
+    ),
     Command(words: ["locks"], synopsis: "", summary: "list who works on which host", run: locks),
     Command(
         words: ["password"],

@@ -1,3 +1,4 @@
+import Alarms
 import Arguments
 import CLinux
 import Catalogue
@@ -55,8 +56,6 @@ func serve(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> Ex
     try inventory.accept()
     let metrics = try MetricsExporter(fleet.metrics, server: server) { inventory.current }
     defer { withExtendedLifetime(metrics) {} }
-    let watching = try Duty(.watch, server: server, every: 30) { try Watch.goRound($0, inventory.current) }
-    defer { watching.end() }
     let errands = Errands()
     var service = try Service(
         server: server,
@@ -67,19 +66,31 @@ func serve(_ arguments: inout ArgumentReader, _ settings: Settings) throws -> Ex
         addresses: fleet.dialled,
         errands: errands
     )
+    for problem in fleet.alarmProblems() { Log.write(.error, problem) }
     let schedule = ScheduleWork(inventory, errands)
-    let duty = try Duty(
-        .schedule,
-        server: server,
-        channels: [Catalogue.Channel.runs, Catalogue.Channel.schedule, Catalogue.Channel.inventory],
-        every: 2
-    ) { try schedule.pass($0) }
+    let alarms = AlarmDuty { inventory.current }
+    let duties = [
+        try Duty(
+            .schedule,
+            server: server,
+            channels: [Catalogue.Channel.runs, Catalogue.Channel.schedule, Catalogue.Channel.inventory],
+            every: 2
+        ) { try schedule.pass($0) },
+        try Duty(.watch, server: server, every: 30) { try Watch.goRound($0, inventory.current) },
+        try Duty(
+            .alarms,
+            server: server,
+            channels: [Catalogue.Channel.findings, Catalogue.Channel.runs],
+            every: 15
+        ) { try alarms.work($0) },
+    ]
     while !stopping.load(ordering: .relaxed) {
         if reloading.exchange(false, ordering: .relaxed) { service.reload() }
         service.step()
     }
     Log.write(.notice, "stopping")
-    duty.end()
+    for duty in duties { duty.end() }
     service.stop()
+    alarms.settle(seconds: 20)
     return .done
 }

@@ -85,7 +85,7 @@ struct FleetStatus {
         }
         // One that has just started takes its duties up within seconds.
         guard now - since > 60_000_000_000 else { return [] }
-        let missing = Duty.Kind.expected.filter { !service.duties.contains($0.rawValue) }
+        let missing = Duty.Kind.allCases.filter { !service.duties.contains($0.rawValue) }
         var found = missing.map { duty in
             Condition(
                 .service,

@@ -161,7 +161,11 @@ struct InventoryTests {
     }
 
     private func accepted(_ installation: Installation) throws -> String {
-        String(decoding: try Files.read(installation.folder + "/state/fleet.accepted.yaml"), as: UTF8.self)
+        // It is written a moment after the service listens.
+        let bytes = try eventually("an accepted inventory") {
+            try? Files.read(installation.folder + "/state/fleet.accepted.yaml")
+        }
+        return String(decoding: bytes, as: UTF8.self)
     }
 
     @Test func `a changed file is taken up, and a bad one leaves the old in force and is told of everywhere`()

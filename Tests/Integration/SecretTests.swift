@@ -88,7 +88,26 @@ struct SecretTests {
         try server.psql("CREATE ROLE \(role) LOGIN SUPERUSER PASSWORD '\(password)'")
         try server.psql("CREATE DATABASE \(database) TEMPLATE template0")
         let url = "postgres://\(role):\(password)@/\(database)?host=\(server.folder)&port=5432"
-        let installation = try Installation(extra: "catalogue: \(url)")
+        // Channels that refuse, and repeat what they were given.
+        let web = try OutwardServer(.http)
+        let mail = try OutwardServer(.smtp)
+        let tokens = ["ntfy's token", "Discord's address", "the mail's password", "a ping", "a host's ping"]
+            .map(plant)
+        try web.answer(#"{"status": 404, "echo": true}"#)
+        let place = "http://127.0.0.1:\(web.port)"
+        let installation = try Installation(
+            extra: """
+                catalogue: \(url)
+                alarms:
+                  ntfy: { ntfy: { url: '\(place)/topic', token_file: \(try web.file("token", tokens[0])) } }
+                  chat: { discord: { url_file: \(try web.file("url", "\(place)/\(tokens[1])")) } }
+                  mail:
+                    email: { server: 'smtp://127.0.0.1:\(mail.port)', from: a@example.org, to: b@example.org,
+                      user: holdfast, password_file: \(try web.file("password", tokens[2])) }
+                pings: { url: '\(place)/\(tokens[3])' }
+                hosts: { lisbon: { ping: '\(place)/\(tokens[4])' } }
+                """
+        )
         let watch = try Watch(secrets)
         var said: [(from: String, text: String)] = []
         func note(_ name: String, _ outcome: Outcome) {
@@ -121,6 +140,8 @@ struct SecretTests {
             secrets.add((name, String(body[(body.count / 2)...].prefix(40))))
         }
 
+        note("alarm test", try installation.coordinator("alarm", "test"))
+        note("config show", try installation.coordinator("config", "show", "lisbon"))
         note("doctor", try agent.command("doctor"))
         try agent.run()
         note("backup", try installation.coordinator("backup", "lisbon"))
@@ -171,6 +192,24 @@ struct SecretTests {
         note("no catalogue", try Outcome.of([Programs.coordinator, "--config", broken, "status"]))
         try Files.writeAtomically(Array("catalogue: \(password)\n".utf8), to: broken)
         note("a broken fleet.yaml", try Outcome.of([Programs.coordinator, "--config", broken, "status"]))
+
+        // A message that no channel takes.
+        try server.psql(
+            """
+            INSERT INTO holdfast.findings (kind, severity, message, opened, seen) VALUES ('test', 'critical', 'x', 1, 1);
+            NOTIFY holdfast_findings
+            """,
+            database: database
+        )
+        let attempts = "SELECT count(DISTINCT alarm) FROM holdfast.alarm_messages WHERE attempts > 0"
+        _ = try eventually("three attempts; \(installation.serveLog)") {
+            try server.psql(attempts, database: database) == "3" ? true : nil
+        }
+        #expect(
+            web.requests.contains { $0["path"]?.string?.contains(tokens[4]) == true },
+            "the host's check was pinged"
+        )
+        note("alarm list", try installation.coordinator("alarm", "list", "--json"))
 
         // What a session and an agent say to whoever is at the other end.
         let listener = try ScriptedAgent(installation, host: "listener")

@@ -34,11 +34,11 @@ struct FenceTests {
 
         // As a server that lost the connection would.
         try rig.installation.sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'holdfast %-%'"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'holdfast ________-%'"
         )
         _ = try eventually("the lock is gone") { () -> Bool? in
             try rig.installation.sql(
-                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid <> 0"
+                "SELECT count(*) FROM pg_locks WHERE classid IN (\(0x484F_0001), \(0x484F_0002)) AND granted"
             )
             .hasPrefix("0") ? true : nil
         }

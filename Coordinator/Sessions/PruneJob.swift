@@ -1,6 +1,7 @@
 import Arguments
 package import Catalogue
 package import Fleet
+import Health
 import Posix
 package import Repository
 
@@ -89,6 +90,8 @@ package final class PruneJob {
     private func prune(_ stop: @escaping () -> Bool, _ progress: @escaping (PruneProgress) -> Void) throws
         -> Result
     {
+        // What is wrong by now, though no round of the watch has found it yet.
+        try Watch.look(at: host, lease.catalogue, fleet.policy(of: host.name))
         let prune = Prune(repository, try repository.pruneTerms(of: host, fleet)) { [self] in
             try confirm(stop)
         } progress: { [self] step in

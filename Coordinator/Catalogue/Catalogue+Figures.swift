@@ -3,12 +3,15 @@ package import Wire
 
 /// What monitoring asks of the whole fleet, a query each.
 extension Catalogue {
-    /// The newest complete snapshot of every host and kind.
+    /// The newest complete snapshot of every host and kind, by the hosts' names.
     package func newestGoodSnapshots() throws -> [(host: Int32, snapshot: SnapshotRow)] {
         try connection.query(
             """
-            SELECT DISTINCT ON (host_id, kind) * FROM snapshots WHERE state = 'present' AND NOT incomplete
-            ORDER BY host_id, kind, time DESC, id
+            SELECT s.* FROM hosts h CROSS JOIN (VALUES ('full'), ('database')) k (kind) CROSS JOIN LATERAL (
+                SELECT * FROM snapshots
+                WHERE host_id = h.id AND state = 'present' AND kind = k.kind AND NOT incomplete
+                ORDER BY time DESC, id LIMIT 1) s
+            WHERE h.removed IS NULL ORDER BY h.name, s.kind
             """
         ).map { (try $0.int32("host_id"), try SnapshotRow($0)) }
     }

@@ -46,6 +46,7 @@ package struct FleetMetrics {
         try addCaptures(&page, names)
         try addFindings(&page, hosts, names)
         try addStore(&page, names)
+        try addAlarms(&page)
         return page
     }
 
@@ -65,6 +66,18 @@ package struct FleetMetrics {
             "When the host's agent was in contact last",
             .gauge,
             hosts.compactMap { host in host.lastContact.map { ([("host", host.name)], Self.seconds($0)) } }
+        )
+        page.add(
+            "holdfast_clock_skew_seconds",
+            "By how much at least the clock of the agent's machine is ahead; negative when it is behind",
+            .gauge,
+            hosts.compactMap { host in host.clockSkew.map { ([("host", host.name)], Self.seconds($0)) } }
+        )
+        page.add(
+            "holdfast_enrolment_seconds",
+            "For so long after it was added a host may be without a backup",
+            .gauge,
+            hosts.map { ([("host", $0.name)], Self.seconds(fleet.policy(of: $0.name).thresholds.enrolment)) }
         )
         // The limits beside the times, so that a rule needs to know no number of a host.
         var limits: Samples = []
@@ -241,5 +254,23 @@ package struct FleetMetrics {
                 [([], Double(space.total))]
             )
         }
+    }
+
+    private func addAlarms(_ page: inout Exposition) throws {
+        let channels = try fleet.alarms.keys.sorted().map { ($0, try catalogue.summary(of: $0)) }
+        page.add(
+            "holdfast_alarm_messages_waiting",
+            "Messages that a channel has not taken yet",
+            .gauge,
+            channels.map { ([("alarm", $0)], Double($1.waiting)) }
+        )
+        page.add(
+            "holdfast_alarm_last_delivery_timestamp_seconds",
+            "When a channel took a message last",
+            .gauge,
+            channels.compactMap { name, summary in
+                summary.lastDelivery.map { ([("alarm", name)], Self.seconds($0)) }
+            }
+        )
     }
 }

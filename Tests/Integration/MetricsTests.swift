@@ -105,7 +105,7 @@ struct MetricsTests {
         #expect(!page.contains(snapshot.prefix(8)))
 
         let prometheus = try Prometheus(target: metrics)
-        _ = try eventually("Prometheus has scraped", seconds: 60) {
+        _ = try eventually("Prometheus has scraped", seconds: 120) {
             try prometheus.ask("query", "holdfast_up == 1")?["result"]?.array?.first
         }
         let targets = try #require(try prometheus.ask("targets")?["activeTargets"]?.array?.first)
@@ -116,7 +116,7 @@ struct MetricsTests {
         try joined.installation.sql(
             "UPDATE holdfast.snapshots SET time = time - \(30 * hour); UPDATE holdfast.hosts SET added = added - \(48 * hour)"
         )
-        let firing = try eventually("the rules fire", seconds: 60) { () -> [String]? in
+        let firing = try eventually("the rules fire", seconds: 120) { () -> [String]? in
             let firing = try prometheus.firing().sorted()
             return firing.count >= 3 ? firing : nil
         }
@@ -142,7 +142,7 @@ struct MetricsTests {
         _ = try eventually("the page says that the catalogue is away or it is back") {
             Self.value(try Self.page(metrics), "holdfast_up")
         }
-        _ = try eventually("the page is back", seconds: 60) {
+        _ = try eventually("the page is back", seconds: 180) {
             Self.value(try Self.page(metrics), "holdfast_up") == 1 ? true : nil
         }
         installation.stop()

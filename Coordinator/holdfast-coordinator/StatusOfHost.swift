@@ -5,6 +5,7 @@ import Glibc
 import Health
 import JSON
 import Posix
+import Scheduling
 import Retention
 import Schedule
 import Wire
@@ -72,15 +73,13 @@ private struct HostPage {
         snapshots.filter { $0.kind == kind && $0.state == state }
     }
 
-    /// When the host's schedule has what due next, without the spread that is the schedule's own.
+    /// When each work on the host begins next, with its share of the spread, as `jobs` has it.
     private var due: [(kind: String, at: Int64?, expression: String)] {
-        let schedule = host.policy.schedule
-        let parts = [("full", schedule.full), ("database", schedule.database), ("prune", schedule.prune)]
-        return parts.compactMap { name, expression in
-            expression.map { expression in
-                let next = expression.next(after: now / 1_000_000_000, in: schedule.zone)
-                return (name, next.map { $0 * 1_000_000_000 }, expression.description)
-            }
+        [RunKind.full, .database, .prune].compactMap { kind in
+            guard let timing = JobTiming(kind, host: row.name, host.policy), let cron = timing.cron
+            else { return nil }
+            let next = timing.next(after: now - timing.offset).map { $0 + timing.offset }
+            return (kind.rawValue, next, cron.description)
         }
     }
 
@@ -96,19 +95,6 @@ private struct HostPage {
             }
         }
         return found
-    }
-
-    private static func retention(_ policy: RetentionPolicy?) -> String {
-        guard let policy else { return "keeps everything" }
-        var parts = RetentionPolicy.Rule.allCases.compactMap { rule -> String? in
-            guard let count = policy.counts[rule], count != 0 else { return nil }
-            return "\(rule.rawValue) \(count < 0 ? "all" : String(count))"
-        }
-        if let within = policy.within {
-            let spans = [(within.years, "y"), (within.months, "m"), (within.days, "d"), (within.hours, "h")]
-            parts.append("within " + spans.filter { $0.0 != 0 }.map { "\($0.0)\($0.1)" }.joined())
-        }
-        return "keeps " + parts.joined(separator: ", ")
     }
 
     // MARK: - For people
@@ -151,7 +137,7 @@ private struct HostPage {
             lines.append(
                 (
                     "snapshots",
-                    "\(present.count) \(kind.name)\(span ?? "")\(rest); \(Self.retention(host.policy.retention[kind]))"
+                    "\(present.count) \(kind.name)\(span ?? "")\(rest); keeps \(host.policy.retention[kind]?.description ?? "everything")"
                 )
             )
         }

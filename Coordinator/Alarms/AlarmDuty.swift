@@ -149,11 +149,11 @@ package final class AlarmDuty: Sendable {
                 continue
             }
             failing.append(name)
-            try catalogue.openChannelFinding(
-                alarm: name,
-                severity: age > 3_600_000_000_000 ? .critical : .warning,
-                message:
-                    "alarm \(name) is not delivered: \(error); next: holdfast-coordinator alarm test \(name)",
+            try catalogue.openFinding(
+                Catalogue.channelFinding,
+                subject: name,
+                age > 3_600_000_000_000 ? .critical : .warning,
+                "alarm \(name) is not delivered: \(error); next: holdfast-coordinator alarm test \(name)",
                 now: now
             )
         }

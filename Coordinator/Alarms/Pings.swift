@@ -21,6 +21,9 @@ final class Pings: Sendable {
     }
 
     private let state = Mutex(State())
+    private let started = Time.monotonic()
+    /// A service that has just started watches soon.
+    private static let startingUp: Int64 = 60_000_000_000
 
     func work(_ catalogue: Catalogue, _ fleet: FleetConfiguration) throws {
         if let address = fleet.pings { try ownPing(address, catalogue) }
@@ -37,6 +40,7 @@ final class Pings: Sendable {
         // The duty of watching is what makes findings, without which everything would look well.
         let isWatching =
             duties[Self.watch] != nil && duties.values.allSatisfy { now - $0 <= Self.longestSilence }
+        guard isWatching || Time.monotonic() - started > Self.startingUp else { return }
         var trouble: String?
         if isWatching {
             let open = try catalogue.openFindings()

@@ -297,35 +297,15 @@ extension Catalogue {
     /// The kind of the finding about an alarm's channel; its subject is the alarm's name.
     package static let channelFinding = "alarm-channel"
 
-    /// Opens the finding about a channel that does not deliver, or changes the open one; says so only when it changed.
-    package func openChannelFinding(alarm: String, severity: Severity, message: String, now: Int64) throws {
-        let changed = try connection.execute(
-            """
-            INSERT INTO findings AS f (kind, subject, severity, message, opened, seen) VALUES ($1, $2, $3, $4, $5, $5)
-            ON CONFLICT (coalesce(host_id, 0), kind, subject) WHERE closed IS NULL
-                DO UPDATE SET severity = excluded.severity, message = excluded.message, seen = excluded.seen
-                WHERE (f.severity, f.message) IS DISTINCT FROM (excluded.severity, excluded.message)
-            """,
-            [Self.channelFinding, alarm, severity.rawValue, message, now]
-        )
-        if changed > 0 { return try notifyFindings() }
-        try connection.execute(
-            "UPDATE findings SET seen = $3 WHERE closed IS NULL AND host_id IS NULL AND kind = $1 AND subject = $2",
-            [Self.channelFinding, alarm, now]
-        )
-    }
-
     /// Closes the findings about the channels of all alarms but these.
     package func closeChannelFindings(except failing: [String], now: Int64) throws {
         for row in try connection.query(
-            "SELECT id, subject FROM findings WHERE closed IS NULL AND host_id IS NULL AND kind = $1",
+            "SELECT subject FROM findings WHERE closed IS NULL AND host_id IS NULL AND kind = $1",
             [Self.channelFinding]
-        ) where try !failing.contains(row.string("subject")) {
-            try connection.execute(
-                "UPDATE findings SET closed = $2, seen = $2, closed_why = 'it delivers again' WHERE id = $1",
-                [row.int64("id"), now]
-            )
-            try notifyFindings()
+        ) {
+            let alarm = try row.string("subject")
+            guard !failing.contains(alarm) else { continue }
+            try closeFinding(Self.channelFinding, subject: alarm, why: "it delivers again", now: now)
         }
     }
 
@@ -380,11 +360,16 @@ extension Catalogue {
 
     // MARK: - Duties
 
-    /// Writes down that a duty was done just now.
+    /// Writes down that a duty was done just now; once a minute is enough, for the disk may be one that sleeps.
     package func noteDuty(_ kind: Int32) throws {
+        let now = Time.now()
         try connection.execute(
-            "INSERT INTO duties VALUES ($1, $2) ON CONFLICT (kind) DO UPDATE SET done = excluded.done",
-            [kind, Time.now()]
+            """
+            INSERT INTO duties SELECT $1, $2
+            WHERE NOT EXISTS (SELECT FROM duties WHERE kind = $1 AND done > $3 AND done <= $2)
+            ON CONFLICT (kind) DO UPDATE SET done = excluded.done
+            """,
+            [kind, now, now - 60_000_000_000]
         )
     }
 

@@ -1,3 +1,4 @@
+import Posix
 import Postgres
 
 /// Something that is wrong with a host or, without a host, with the coordinator itself. Times are nanoseconds since
@@ -72,6 +73,61 @@ extension Catalogue {
             """,
             [host, limit]
         ).map { try FindingRow($0) }
+    }
+
+    /// Opens a finding that one part alone finds and closes, or brings the open one up to date. Whoever tells people hears
+    /// of it when it is new or says something else.
+    ///
+    /// - Parameters:
+    ///   - kind: None that the watch looks for.
+    ///   - host: Nil for the coordinator itself.
+    package func openFinding(
+        _ kind: String,
+        subject: String = "",
+        host: Int32? = nil,
+        _ severity: FindingRow.Severity,
+        _ message: String,
+        now: Int64 = Time.now()
+    ) throws {
+        let parameters: [(any PostgresParameter)?] = [
+            host, kind, subject, severity.rawValue, message, now,
+        ]
+        let changed = try connection.execute(
+            """
+            INSERT INTO findings AS f (host_id, kind, subject, severity, message, opened, seen)
+            VALUES ($1, $2, $3, $4, $5, $6, $6)
+            ON CONFLICT (coalesce(host_id, 0), kind, subject) WHERE closed IS NULL
+                DO UPDATE SET severity = excluded.severity, message = excluded.message, seen = excluded.seen
+                WHERE (f.severity, f.message) IS DISTINCT FROM (excluded.severity, excluded.message)
+            """,
+            parameters
+        )
+        if changed > 0 { return try notifyFindings() }
+        try connection.execute(
+            """
+            UPDATE findings SET seen = $4
+            WHERE closed IS NULL AND coalesce(host_id, 0) = coalesce($1::int, 0) AND kind = $2 AND subject = $3
+            """,
+            [host, kind, subject, now]
+        )
+    }
+
+    /// Closes what `openFinding` opened; nothing happens where nothing is open.
+    package func closeFinding(
+        _ kind: String,
+        subject: String = "",
+        host: Int32? = nil,
+        why: String,
+        now: Int64 = Time.now()
+    ) throws {
+        let closed = try connection.execute(
+            """
+            UPDATE findings SET closed = $4, seen = $4, closed_why = $5
+            WHERE closed IS NULL AND coalesce(host_id, 0) = coalesce($1::int, 0) AND kind = $2 AND subject = $3
+            """,
+            [host, kind, subject, now, why]
+        )
+        if closed > 0 { try notifyFindings() }
     }
 
     /// Tells whoever listens on `Channel.findings` that one was opened, closed or became worse.

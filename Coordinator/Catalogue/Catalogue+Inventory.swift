@@ -41,23 +41,9 @@ extension Catalogue {
                 data: data
             )
             if let problem {
-                try connection.execute(
-                    """
-                    INSERT INTO findings (kind, subject, severity, message, opened, seen)
-                    VALUES ('inventory', $1, 'warning', $2, $3, $3)
-                    ON CONFLICT (coalesce(host_id, 0), kind, subject) WHERE closed IS NULL
-                    DO UPDATE SET message = excluded.message, seen = excluded.seen
-                    """,
-                    [coordinator, problem, now]
-                )
+                try openFinding("inventory", subject: coordinator, .warning, problem, now: now)
             } else {
-                try connection.execute(
-                    """
-                    UPDATE findings SET closed = $2
-                    WHERE host_id IS NULL AND kind = 'inventory' AND subject = $1 AND closed IS NULL
-                    """,
-                    [coordinator, now]
-                )
+                try closeFinding("inventory", subject: coordinator, why: "it was accepted", now: now)
             }
             if let request { try notify(Channel.reloaded, request) }
             if problem == nil { try notify(Channel.inventory, coordinator) }

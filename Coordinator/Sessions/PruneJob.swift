@@ -75,6 +75,14 @@ package final class PruneJob {
             Log.write(.error, "\(host.name): pruning failed: \(error)")
             let end = CaptureEnd(error)
             finish(end.state, "\(error)", error is PruneRefused ? .storage : end.failure)
+            if Self.isDamage(error) {
+                try? lease.catalogue.openFinding(
+                    Self.damageFinding,
+                    host: host.id,
+                    .critical,
+                    "\(error); `holdfast-coordinator check \(host.name) --read-data` names all that is damaged"
+                )
+            }
             try? lease.catalogue.addEvent(.error, kind: "prune", host: host.id, "pruning failed: \(error)")
             throw error
         }
@@ -111,6 +119,8 @@ package final class PruneJob {
             _ = try prune.run()
             try dropRows()
             figures.bytesStored = prune.report.writtenBytes
+            // Everything that is kept was found, and what was rewritten was read.
+            try lease.catalogue.closeFinding(Self.damageFinding, host: host.id, why: "it was pruned without any")
             try lease.catalogue.finish(run.id, lease: lease, state: .done, figures: figures)
         } catch Ended.held(let why) {
             held = why
@@ -123,6 +133,16 @@ package final class PruneJob {
             return Result(report: prune.report, held: nil, isInterrupted: true)
         }
         return Result(report: prune.report, held: held, isInterrupted: false)
+    }
+
+    /// What a prune came upon and could not go on with.
+    private static let damageFinding = "damage"
+
+    private static func isDamage(_ error: any Error) -> Bool {
+        switch error {
+        case is PruneRefused, RepositoryError.damaged, RepositoryError.damagedBlob: true
+        default: false
+        }
     }
 
     private static let goesOn = "it was stopped; everything is in order, and the next one goes on from here"

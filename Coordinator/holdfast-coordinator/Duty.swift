@@ -67,14 +67,9 @@ final class Duty: Sendable {
             if try !waitReadable([end.raw], seconds: 2).isEmpty { return }
         }
         for channel in channels { try catalogue.connection.listen(channel) }
-        var noted: Int64?
         while !stop.load(ordering: .relaxed) {
             try body(catalogue)
-            // Seldom: each note is a write, and the disk may be one that sleeps.
-            if noted.map({ Time.monotonic() - $0 >= 60_000_000_000 }) ?? true {
-                try catalogue.noteDuty(kind.rawValue)
-                noted = Time.monotonic()
-            }
+            try catalogue.noteDuty(kind.rawValue)
             went()
             guard try !waitReadable([end.raw, catalogue.connection.descriptor], seconds: seconds).contains(0)
             else { return }

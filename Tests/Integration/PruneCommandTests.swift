@@ -164,6 +164,13 @@ struct PruneCommandTests {
         )
         #expect(before.isSubset(of: try CompleteListing(bench.path), without: "holdfast/epoch"))
         #expect(try bench.prune(["--dry-run"]).status == 25)
+        // Whoever did not look is told, until a prune finds all that it needs.
+        let open = "SELECT severity FROM findings WHERE kind = 'damage' AND closed IS NULL"
+        #expect(try bench.installation.sql(open) == "critical\n")
+        bytes[Int(place.blob.offset) + 40] ^= 1
+        try FileDescriptor(open: file, O_WRONLY).writeAll(bytes)
+        #expect(try bench.prune().status == 0)
+        #expect(try bench.installation.sql(open).isEmpty)
     }
 }
 

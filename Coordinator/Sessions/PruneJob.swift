@@ -120,7 +120,11 @@ package final class PruneJob {
             try dropRows()
             figures.bytesStored = prune.report.writtenBytes
             // Everything that is kept was found, and what was rewritten was read.
-            try lease.catalogue.closeFinding(Self.damageFinding, host: host.id, why: "it was pruned without any")
+            try lease.catalogue.closeFinding(
+                Self.damageFinding,
+                host: host.id,
+                why: "it was pruned without any"
+            )
             try lease.catalogue.finish(run.id, lease: lease, state: .done, figures: figures)
         } catch Ended.held(let why) {
             held = why

@@ -133,7 +133,9 @@ let package = Package(
         .executableTarget(
             name: "holdfast-benchmark",
             dependencies: [
-                "Arguments", "Catalogue", "Fleet", "JSON", "Posix", "Postgres", "SSH", "TestSupport", "Wire",
+                "Arguments", "Catalogue", "Fleet", "JSON", "Posix", "Postgres", "Repository", "SSH",
+                "TestSupport",
+                "Wire",
             ],
             path: "Tests/Benchmarks",
             swiftSettings: house

@@ -28,6 +28,8 @@ private let usage = """
       --idle N         something else: N agents that only wait, on one coordinator; what they cost, how soon
                        one hears of work, and how long all take to come back after a restart
       --status N       something else: a catalogue with a year of N hosts, and how long `status` takes with it
+      --prune N        something else: a repository of N blobs, half of which nothing needs, and what `prune` takes,
+                       beside a stock restic's
     """
 
 struct Settings {
@@ -49,6 +51,7 @@ struct Settings {
     var json = false
     var idle = 0
     var status = 0
+    var prune = 0
 
     init(_ arguments: [String]) throws {
         var reader = ArgumentReader(arguments)
@@ -77,6 +80,7 @@ struct Settings {
         json = reader.flag("--json")
         idle = try number("--idle", idle)
         status = try number("--status", status)
+        prune = try number("--prune", prune)
         try reader.finish()
     }
 
@@ -104,6 +108,10 @@ enum Benchmark {
             }
             if settings.status > 0 {
                 try StatusBench(settings, hosts: settings.status).execute()
+                exit(0)
+            }
+            if settings.prune > 0 {
+                try PruneBench(settings, blobs: settings.prune).execute()
                 exit(0)
             }
             let report = try Bench(settings).execute()

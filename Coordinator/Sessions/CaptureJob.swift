@@ -123,9 +123,12 @@ final class CaptureJob {
             try endCapture(error)
             return nil
         }
-        // From here on an agent that is gone ends the connection and no longer the backup.
+        // From here on an agent that is gone ends the connection and no longer the backup. Whoever hears of the end finds
+        // the host free.
+        releaseLocks()
         try stream.send(.committed(snapshot: snapshot))
         try stream.flush()
+        judge()
         return nil
     }
 
@@ -324,7 +327,6 @@ final class CaptureJob {
         do { try record(incomplete ? .incomplete : .done) } catch {
             Log.write(.warning, "\(host.name): the end of the run could not be recorded: \(error)")
         }
-        judge()
         Log.write(
             .notice,
             "\(host.name): snapshot \(staged.id.short) published: \(report.filesSeen) files, "

@@ -15,9 +15,13 @@ package struct HostCondition: Sendable {
 
 extension Catalogue {
     /// Serialises those who compare findings with what is the case, from what they read to what they write: who is late
-    /// must not close what another has just found.
+    /// must not close what another has just found. One that stands still in there, as a machine that sleeps does, holds the
+    /// others up for ten seconds and no longer.
+    ///
+    /// - Throws: `PostgresError` of the SQLSTATE 55P03 after that.
     package func comparingFindings<R>(_ body: () throws -> R) throws -> R {
         try connection.transaction {
+            try connection.execute("SET LOCAL lock_timeout = '10s'")
             try connection.execute("SELECT pg_advisory_xact_lock($1, 0)", [LockClass.findings])
             return try body()
         }

@@ -69,6 +69,21 @@ private struct Rig {
 
 @Suite("Findings follow what is the case")
 struct FindingsTests {
+    @Test
+    func `whoever compares findings and stands still holds the others up for a while, and not for ever`()
+        throws
+    {
+        let rig = try Rig()
+        let other = try Catalogue(address: rig.address)
+        try other.connection.execute("SELECT pg_advisory_lock($1, 0)", [LockClass.findings])
+        do {
+            try Watch.look(at: rig.host, rig.catalogue, HostPolicy())
+            Issue.record("it looked at what another compares")
+        } catch let error as PostgresError { #expect(error.sqlstate == "55P03") }
+        try other.connection.execute("SELECT pg_advisory_unlock($1, 0)", [LockClass.findings])
+        try Watch.look(at: rig.host, rig.catalogue, HostPolicy())
+    }
+
     @Test func `facts come from the rows that count`() throws {
         let rig = try Rig()
         let t = rig.now - 10 * hour

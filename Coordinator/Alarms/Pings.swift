@@ -71,7 +71,7 @@ final class Pings: Sendable {
     private func hostPings(_ catalogue: Catalogue, _ fleet: FleetConfiguration) throws {
         var addresses: [String: WebAddress] = [:]
         for host in try catalogue.hosts() {
-            if let address = fleet.policy(of: host.name).ping.flatMap({ WebAddress($0) }) {
+            if let address = fleet.policy(of: host.name).ping {
                 addresses[host.name] = address
             }
         }

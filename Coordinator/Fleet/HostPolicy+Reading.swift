@@ -14,9 +14,13 @@ extension HostPolicy {
         rateLimit = try reader.limit("rate_limit", rate, Self.rate) ?? rateLimit
         priority = try reader.int("priority", in: -1000...1000) ?? priority
         grace = try reader.duration("grace") ?? grace
-        ping =
-            try reader.limit("ping", "the URL of a check like https://hc-ping.com/…, or none", Self.url)
-            ?? ping
+        if let text = try reader.string("ping") {
+            ping = WebAddress(text)
+            // Not quoted: it may hold a token.
+            guard ping != nil || text == "none" else {
+                throw reader.error("ping", "must be the URL of a check like https://hc-ping.com/…, or none")
+            }
+        }
         try readSchedule(reader)
         try readRetention(reader)
         try readThresholds(reader)
@@ -30,8 +34,6 @@ extension HostPolicy {
         guard text.hasSuffix("/s") else { return nil }
         return Units.bytes(String(text.dropLast(2))).flatMap { $0 >= 100_000 ? $0 : nil }
     }
-
-    private static func url(_ text: String) -> String? { WebAddress(text) == nil ? nil : text }
 
     // MARK: - Schedule
 

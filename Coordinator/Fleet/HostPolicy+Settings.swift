@@ -47,7 +47,7 @@ extension HostPolicy {
             (["size_limit"], sizeLimit.map { .bytes($0) } ?? .word("none")),
             (["rate_limit"], rateLimit.map { .bytesPerSecond($0) } ?? .word("none")),
             (["priority"], .number(Double(priority))),
-            (["ping"], ping.map { .text(Self.withoutPath($0)) } ?? .word("none")),
+            (["ping"], ping.map { .text("\($0)/…") } ?? .word("none")),
             (["schedule", "full"], Self.value(schedule.full)),
             (["schedule", "database"], Self.value(schedule.database)),
             (["schedule", "prune"], Self.value(schedule.prune)),
@@ -78,13 +78,6 @@ extension HostPolicy {
 
     private static func value(_ expression: CronExpression?) -> HostSetting.Value {
         expression.map { .text($0.description) } ?? .word("never")
-    }
-
-    /// Who knows the rest can ping.
-    private static func withoutPath(_ url: String) -> String {
-        let parts = url.split(separator: "/", maxSplits: 2)
-        guard parts.count == 3, let host = parts[1].split(separator: "@").last else { return url }
-        return "\(parts[0])//\(host)/…"
     }
 }
 

@@ -1,3 +1,4 @@
+package import Outward
 package import Retention
 package import Schedule
 package import Wire
@@ -20,8 +21,8 @@ package struct HostPolicy: Sendable, Equatable {
     package var thresholds = Thresholds()
     package var watch = WatchLimits()
     package var outside: [OutsideBackup] = []
-    /// URL of a check in the healthchecks protocol, pinged at the start and end of every full capture; nil for none.
-    package var ping: String?
+    /// A check in the healthchecks protocol, pinged at the start and end of every full capture; nil for none.
+    package var ping: WebAddress?
 
     package init() {}
 }

@@ -1,5 +1,6 @@
 import Configuration
 import Fleet
+import Outward
 import Retention
 import Schedule
 import Testing
@@ -90,7 +91,7 @@ private let everything = """
             within: .init(years: 1, months: 6, days: 7, hours: 12)
         )
         expected.thresholds.full.critical = 100 * hour
-        expected.ping = "https://hc-ping.com/secret"
+        expected.ping = WebAddress("https://hc-ping.com/secret")
         expected.outside.append(
             OutsideBackup(name: "other", pattern: "/backup/a,b-*.zst", threshold: Threshold(hours: 24, 72))
         )

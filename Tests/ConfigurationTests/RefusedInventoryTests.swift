@@ -126,7 +126,7 @@ private let refused: [(text: String, sentence: String)] = [
     ),
     (
         "defaults: { ping: hc-ping.com }\n",
-        "1: `defaults.ping` must be the URL of a check like https://hc-ping.com/…, or none, not `hc-ping.com`"
+        "1: `defaults.ping` must be the URL of a check like https://hc-ping.com/…, or none"
     ),
     (
         "defaults: { watch: { dump_shrink: 0.2 } }\n",

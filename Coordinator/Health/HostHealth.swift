@@ -28,7 +28,7 @@ package struct HostHealth: Sendable {
     package static let future: Int64 = 300_000_000_000
 
     package init(_ facts: HostFacts, _ policy: HostPolicy, now: Int64) {
-        let enrolled = Age.sum(facts.added, policy.thresholds.enrolment)
+        let enrolled = Time.adding(policy.thresholds.enrolment, to: facts.added)
         readings = Clock.counted.map { clock in
             let threshold = clock.threshold(policy.thresholds)
             // What is dated in the future says nothing of how old it is; a contact's says at least that there was one.
@@ -39,8 +39,8 @@ package struct HostHealth: Sendable {
                 clock: clock,
                 moment: moment,
                 threshold: threshold,
-                warningAt: moment.map { Age.sum($0, threshold.warning) } ?? enrolled,
-                criticalAt: moment.map { Age.sum($0, threshold.critical) } ?? enrolled
+                warningAt: moment.map { Time.adding(threshold.warning, to: $0) } ?? enrolled,
+                criticalAt: moment.map { Time.adding(threshold.critical, to: $0) } ?? enrolled
             )
         }
         isNew = readings.contains { $0.moment == nil } && now < enrolled
@@ -125,7 +125,7 @@ package struct HostHealth: Sendable {
                 )
             }
             guard let time = file.time else {
-                guard now >= Age.sum(facts.added, policy.thresholds.enrolment) else { return nil }
+                guard now >= Time.adding(policy.thresholds.enrolment, to: facts.added) else { return nil }
                 return Condition(
                     .outside,
                     subject: backup.name,
@@ -252,12 +252,6 @@ extension RunKind {
 /// Spans as status tells them: short, and in hours as long as thresholds are.
 package enum Age {
     private static let hour: Int64 = 3_600_000_000_000
-
-    /// A limit that is as long as never does no harm.
-    static func sum(_ moment: Int64, _ span: Int64) -> Int64 {
-        let (sum, overflow) = moment.addingReportingOverflow(span)
-        return overflow ? (span < 0 ? .min : .max) : sum
-    }
 
     /// `12 min`, `29 h`, `9 d 4 h`; what lies ahead is no age, and 0.
     package static func text(_ span: Int64) -> String {

@@ -38,17 +38,7 @@ package final class ForgetJob {
         self.host = host
         policy = fleet.policy(of: host.name)
         repository = try fleet.openRepository(of: host.name)
-        lease = try HostLease(
-            host,
-            .deleting,
-            server: server.address,
-            epochFloor: repository.epoch()
-        )
-        // Before anything else, so that no epoch is given out again when the catalogue is made anew.
-        try repository.recordEpoch(lease.epoch ?? 0)
-        run =
-            try lease.catalogue.claimRun(for: lease, kind: .forget)
-            ?? lease.catalogue.startRun(for: lease, kind: .forget)
+        (lease, run) = try HostLease.deleting(.forget, host, repository, server)
     }
 
     /// Does it, and records how it ended.

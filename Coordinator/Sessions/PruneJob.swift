@@ -41,17 +41,7 @@ package final class PruneJob {
         self.host = host
         self.fleet = fleet
         repository = try fleet.openRepository(of: host.name)
-        lease = try HostLease(
-            host,
-            .deleting,
-            server: server.address,
-            epochFloor: repository.epoch()
-        )
-        // Before anything else, so that no epoch is given out again when the catalogue is made anew.
-        try repository.recordEpoch(lease.epoch ?? 0)
-        run =
-            try lease.catalogue.claimRun(for: lease, kind: .prune)
-            ?? lease.catalogue.startRun(for: lease, kind: .prune)
+        (lease, run) = try HostLease.deleting(.prune, host, repository, server)
     }
 
     /// Does it, and records how it ended.

@@ -67,7 +67,7 @@ private func tell(_ result: ForgetJob.Result, _ policy: HostPolicy) {
     if count == 0 {
         put("nothing was forgotten\n")
     } else {
-        let end = Time.local(addingSaturated(result.time, policy.grace))
+        let end = Time.local(Time.adding(policy.grace, to: result.time))
         put(
             "\(snapshots(count)) forgotten: `holdfast-coordinator snapshot recall ID` brings "
                 + "\(count == 1 ? "it" : "one") back until \(end), and until something is pruned after that\n"
@@ -132,6 +132,6 @@ private func json(
         ("snapshots", .array(decisions)), ("foreign_snapshots", JSON(outlook.foreign)),
         ("held_back", JSON(result == nil ? outlook.heldBack : result?.held)),
         ("findings", JSON(outlook.freezes.map(\.message))),
-        ("recall_until", instant(result.map { addingSaturated($0.time, policy.grace) })),
+        ("recall_until", instant(result.map { Time.adding(policy.grace, to: $0.time) })),
     ])
 }

@@ -43,7 +43,7 @@ struct Listed {
     let grace: Int64
 
     /// Until when a forgotten one can be recalled at least, nanoseconds since 1970-01-01T00:00:00Z; nil for others.
-    var recallEnd: Int64? { row.forgotten.map { addingSaturated($0, grace) } }
+    var recallEnd: Int64? { row.forgotten.map { Time.adding(grace, to: $0) } }
 
     var json: JSON {
         let pin = pin.map { JSON([("why", JSON($0.why)), ("by", JSON($0.by)), ("time", instant($0.time))]) }
@@ -90,12 +90,6 @@ private func forgottenTable(_ listed: [Listed]) -> String {
         ])
     }
     return table.text
-}
-
-/// The sum, held within what 64 bits reach.
-func addingSaturated(_ time: Int64, _ duration: Int64) -> Int64 {
-    let (sum, overflow) = time.addingReportingOverflow(duration)
-    return overflow ? (duration < 0 ? .min : .max) : sum
 }
 
 func snapshotJSON(_ snapshot: SnapshotRow, host: String) -> JSON {

@@ -108,6 +108,12 @@ package enum Time {
         return overflow || carried ? nil : total
     }
 
+    /// The moment so much later, held within what 64 bits reach: a limit that is as long as never does no harm.
+    package static func adding(_ span: Int64, to moment: Int64) -> Int64 {
+        let (sum, overflow) = moment.addingReportingOverflow(span)
+        return overflow ? (span < 0 ? .min : .max) : sum
+    }
+
     private static func split(_ nanoseconds: Int64) -> (seconds: Int, fraction: Int) {
         var seconds = nanoseconds / 1_000_000_000
         var fraction = nanoseconds % 1_000_000_000
